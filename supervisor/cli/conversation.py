@@ -1,0 +1,201 @@
+"""Carry a running command's input and output between this terminal (or these pipes) and the daemon.
+
+What comes from the agent reaches a terminal only through `terminal.OutputFilter`; a pipe or a file gets it as it is.
+Standard library only; imported by every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import struct
+import termios
+import tty
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Final
+
+from supervisor import protocol
+from supervisor.cli.terminal import OutputFilter
+from supervisor.errors import ServiceError, from_wire
+from supervisor.linux import seqpacket
+
+_FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+# Ctrl-] then d leaves a session running.
+_DETACH_PREFIX: Final = 0x1D
+_DETACH_KEY: Final = ord("d")
+
+
+def is_interactive() -> bool:
+    """Return whether the command gets a terminal of its own: both ends of this one must be a terminal."""
+    return os.isatty(0) and os.isatty(1)
+
+
+def window_size() -> tuple[int, int]:
+    """Return this terminal's rows and columns."""
+    size = os.get_terminal_size(1)
+    return size.lines or 24, size.columns or 80
+
+
+class Conversation:
+    """One command, from ``started`` to its end."""
+
+    def __init__(self, sock: socket.socket, interactive: bool) -> None:
+        self._sock = sock
+        self._interactive = interactive
+        self._filters = {fd: OutputFilter(interactive=interactive) if os.isatty(fd) else None for fd in (1, 2)}
+        self._selector = selectors.DefaultSelector()
+        self._saved: list[Any] | None = None
+        self._prefixed = False
+        self.detached = False
+
+    def carry(self) -> dict[str, Any]:
+        """Carry until the end; returns the last message (``exit`` or ``result``).
+
+        Raises:
+            DeskwardenError: What the daemon answered; ServiceError when it hung up.
+        """
+        self._selector.register(self._sock, selectors.EVENT_READ)
+        with contextlib.suppress(PermissionError):  # a regular file: always readable, epoll refuses it
+            self._selector.register(0, selectors.EVENT_READ)
+        regular = 0 not in self._selector.get_map()
+        with self._signals(), self._raw(), self._settled():
+            if regular:
+                self._send_whole_input()
+            while True:
+                for key, _events in self._selector.select():
+                    if key.fd == 0:
+                        self._read_input()
+                        continue
+                    message = self._read_daemon()
+                    if message is not None:
+                        return message
+
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """At the end, show what was held back and give the terminal back as it was."""
+        try:
+            yield
+        finally:
+            for fd, one in self._filters.items():
+                if one is not None:
+                    write_all(fd, one.flush() + one.restore())
+
+    def _read_daemon(self) -> dict[str, Any] | None:
+        payload, fds = seqpacket.receive(self._sock)
+        if not payload:
+            raise ServiceError("the daemon is gone; the session is frozen and ends within 10 s, staged work is kept", "deskwarden ps --all")
+        kind = payload[:1]
+        if kind == protocol.STDOUT:
+            self._show(1, payload[1:])
+        elif kind == protocol.STDERR:
+            self._show(2, payload[1:])
+        elif kind == protocol.SUSPENDED:
+            self._suspend()
+        else:
+            message, fds = seqpacket.decode_json(payload, fds)
+            seqpacket.close_all(fds)
+            if message.get("event") == "error":
+                raise from_wire(message["error"])
+            if message.get("event") != "started":
+                return message
+        return None
+
+    def _show(self, fd: int, data: bytes) -> None:
+        one = self._filters[fd]
+        write_all(fd, one.feed(data) if one else data)
+
+    def _read_input(self) -> None:
+        try:
+            data = os.read(0, protocol.FRAME_BYTES)
+        except OSError:
+            data = b""
+        if self._interactive and data:
+            data = self._look_for_detach(data)
+            if not data:
+                return
+        if not data:
+            self._selector.unregister(0)
+        self._send(protocol.STDIN + data)
+
+    def _send_whole_input(self) -> None:
+        """Standard input is a regular file: send it, then its end."""
+        while data := os.read(0, protocol.FRAME_BYTES):
+            self._send(protocol.STDIN + data)
+        self._send(protocol.STDIN)
+
+    def _look_for_detach(self, data: bytes) -> bytes:
+        out = bytearray()
+        for byte in data:
+            if self._prefixed:
+                self._prefixed = False
+                if byte == _DETACH_KEY:
+                    self.detached = True
+                    self._send(protocol.DETACH)
+                    return b""
+                out.append(_DETACH_PREFIX)
+            if byte == _DETACH_PREFIX:
+                self._prefixed = True
+            else:
+                out.append(byte)
+        return bytes(out)
+
+    def _send(self, frame: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            seqpacket.send(self._sock, frame)
+
+    # ---- terminal ----
+
+    @contextlib.contextmanager
+    def _raw(self) -> Iterator[None]:
+        if not self._interactive:
+            yield
+            return
+        self._saved = termios.tcgetattr(0)
+        tty.setraw(0)
+        try:
+            yield
+        finally:
+            # Drained: what was typed ahead, or answered by the terminal, must not reach the owner's shell.
+            termios.tcsetattr(0, termios.TCSAFLUSH, self._saved)
+
+    def _suspend(self) -> None:
+        """Ctrl-Z stopped the job inside: stop here too, and go on together."""
+        if not self._interactive or self._saved is None:
+            return
+        termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+        os.kill(0, signal.SIGSTOP) if os.getpgrp() == os.getpid() else os.kill(os.getpid(), signal.SIGSTOP)
+        tty.setraw(0)
+        self._send_window()
+        self._send(protocol.SUSPENDED)
+
+    def _send_window(self) -> None:
+        self._send(protocol.WINDOW + struct.pack("HH", *window_size()))
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def forward(number: int, _frame: FrameType | None) -> None:
+            self._send(protocol.SIGNAL + bytes([number]))
+
+        def resize(_number: int, _frame: FrameType | None) -> None:
+            self._send_window()
+
+        before = {number: signal.signal(number, forward) for number in _FORWARDED}
+        if self._interactive:
+            before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, resize)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything; a reader that went away ends this program as it would end any other in a pipe."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+

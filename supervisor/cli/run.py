@@ -1,0 +1,175 @@
+"""``deskwarden run``: start an agent in a sandbox. Imports nothing slow: this is the verb that people wait for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from typing import Any
+
+from supervisor.cli import conversation, service
+from supervisor.errors import DeskwardenError, RefusedError, UsageError
+from supervisor.linux import seqpacket
+
+HELP = "run an agent or any command in a sandbox"
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# Agents that are of no use without their model's API: until the network door exists, say so instead of a time-out.
+_NEED_NETWORK = {"codex": "OpenAI", "claude": "Anthropic", "gemini": "Google", "cursor-agent": "Cursor", "amp": "Sourcegraph"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of CLI.md."""
+    parser.usage = "deskwarden run [flags] -- CMD…"
+    parser.add_argument("-C", dest="workspace", metavar="DIR", help="the workspace (default: the current directory)")
+    parser.add_argument("--mode", choices=("live", "staged", "direct"), help="how changes reach the real folder")
+    parser.add_argument("-p", "--profile", default="coding", help="a sandbox profile (deskwarden profile list)")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print the plan in words, start nothing")
+    parser.add_argument("--name", help="a name for the session")
+    parser.add_argument("-d", "--detach", action="store_true", help="start it and return")
+    parser.add_argument("-v", dest="loud", action="store_true", help="say what is set up")
+    files = parser.add_argument_group("files")
+    files.add_argument("-r", "--read", action="append", default=[], metavar="P", help="show one more directory, read-only")
+    files.add_argument("-w", "--write", action="append", default=[], metavar="P", help="one more directory, staged for writing")
+    files.add_argument("--read-file", action="append", default=[], metavar="P", help="show one more file, read-only")
+    files.add_argument("--write-file", action="append", default=[], metavar="P", help=argparse.SUPPRESS)
+    network = parser.add_argument_group("network")
+    network.add_argument("--net", choices=("off", "profile", "open"), help="off; the others come with the network door")
+    network.add_argument("--allow-domain", action="append", default=[], metavar="H[:port]", help=argparse.SUPPRESS)
+    network.add_argument("--publish", action="append", default=[], metavar="PORT", help=argparse.SUPPRESS)
+    asking = parser.add_argument_group("asking")
+    asking.add_argument("--ask", choices=("prompt", "never"), help=argparse.SUPPRESS)
+    asking.add_argument("--auto", action="store_true", help=argparse.SUPPRESS)
+    more = parser.add_argument_group("more")
+    more.add_argument("--env", action="append", default=[], metavar="K[=V]", help="pass or set a variable")
+    more.add_argument("--for", dest="lasts", metavar="20m", help="end it after this time")
+    more.add_argument("--reason", help=argparse.SUPPRESS)
+    more.add_argument("--memory", metavar="SIZE", help="lower the profile's memory limit, e.g. 2g")
+    more.add_argument("--pids", type=int, metavar="N", help="lower the profile's limit of processes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the session and stay with it; returns the agent's exit code."""
+    _refuse_what_comes_later(args)
+    request = build_request(args)
+    if args.dry_run:
+        message, _body = service.ask(request | {"verb": "plan"})
+        print(json.dumps(message["plan"], indent=2) if args.json else "\n".join(message["plan"]))
+        return 0
+    interactive = conversation.is_interactive() and not args.detach
+    if interactive:
+        request["terminal"] = list(conversation.window_size())
+    with service.connect() as sock:
+        seqpacket.send_json(sock, request)
+        talk = conversation.Conversation(sock, interactive)
+        message = talk.carry()
+    return finish(message, args.json, args.loud)
+
+
+def finish(message: dict[str, Any], as_json: bool, loud: bool) -> int:
+    """Print what a run leaves: the card, or where the session went; returns the exit code."""
+    if message["event"] == "result":
+        if as_json:
+            print(json.dumps(message))
+        elif message.get("detached"):
+            print(f"\nleft running: {message['name']}   back: deskwarden attach {message['id']}", file=sys.stderr)
+        else:
+            print(message["id"])
+        return 0
+    if as_json:
+        print(json.dumps(message), file=sys.stderr)
+    else:
+        from supervisor.cli.card import exit_card
+
+        for line in exit_card(message, loud):
+            print(line, file=sys.stderr)
+    return int(message["code"])
+
+
+def build_request(args: argparse.Namespace) -> dict[str, Any]:
+    """Turn the words typed into a ``run`` request.
+
+    Raises:
+        UsageError: No command, or a value that is none.
+    """
+    if not args.command_words:
+        raise UsageError("no command to run", "deskwarden run [flags] -- CMD…   e.g. deskwarden run -- python3 agent.py")
+    limits = {}
+    if args.memory:
+        limits["memory_bytes"] = parse_size(args.memory)
+    if args.pids is not None:
+        limits["pids"] = args.pids
+    workspace = os.path.realpath(args.workspace or ".")
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return {
+        "verb": "run",
+        "argv": args.command_words,
+        "workspace": workspace,
+        "environment": dict(os.environ),
+        "profile": args.profile,
+        "mode": args.mode or "",
+        "name": args.name or "",
+        "reads": [os.path.abspath(path) for path in args.read + args.read_file],
+        "writes": [os.path.abspath(path) for path in args.write + args.write_file],
+        "overrides": parse_environment(args.env),
+        "limits": limits,
+        "detach": args.detach,
+        "for_s": parse_duration(args.lasts) if args.lasts else None,
+        "umask": umask,
+    }
+
+
+def parse_environment(items: list[str]) -> dict[str, str | None]:
+    """Return ``--env K=V`` and ``--env K`` as names and values; None takes the caller's."""
+    result: dict[str, str | None] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        result[name] = value if equals else None
+    return result
+
+
+def parse_size(text: str) -> int:
+    """Return a size in bytes: ``512m``, ``2g``, ``1GiB``.
+
+    Raises:
+        UsageError: It is no size.
+    """
+    match = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.lower())
+    if match is None:
+        raise UsageError(f"{text!r} is no size", "write 512m, 2g or 1GiB")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_duration(text: str) -> int:
+    """Return a duration in seconds: ``90s``, ``20m``, ``2h``.
+
+    Raises:
+        UsageError: It is no duration.
+    """
+    match = re.fullmatch(r"(\d+)([smhd])", text.lower())
+    if match is None or int(match[1]) == 0:
+        raise UsageError(f"--for {text!r} is no duration", "write 90s, 20m or 2h")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _refuse_what_comes_later(args: argparse.Namespace) -> None:
+    """Flags of later rooms are refused by name, never ignored."""
+    later = "the network door comes with a later version; today the network is closed"
+    if args.net in ("profile", "open") or args.allow_domain or args.publish:
+        raise RefusedError(later, "run without network flags, or try: scripts/demo")
+    if args.ask or args.reason or args.auto:
+        raise RefusedError(
+            "--ask, --auto and --reason come with the broker; today everything is fixed at launch",
+            "say what it may see with -r, -w and -p",
+        )
+    command = os.path.basename(args.command_words[0]) if args.command_words else ""
+    if command in _NEED_NETWORK and not args.dry_run:
+        raise DeskwardenError(
+            f"{command} needs the network (its model is {_NEED_NETWORK[command]}'s) and your sign-in; "
+            "this version has neither yet",
+            "see it work with an agent that needs no network: scripts/demo",
+        )

@@ -1,0 +1,154 @@
+"""The way to the daemon: find its socket, or start the caller's own. Standard library only; imported by every run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from supervisor.config import Places, rootless_places, system_places
+from supervisor.errors import RefusedError, ServiceError, from_wire
+from supervisor.linux import seqpacket
+
+MANAGED_POLICIES: Final = "/etc/deskwarden/policies/managed"
+# A daemon that the CLI started ends after this long without sessions.
+IDLE_EXIT_S: Final = 120
+_START_DEADLINE_S: Final = 30.0
+
+
+def connect(start: bool = True) -> socket.socket:
+    """Connect to the system service, else to the caller's own; *start* one when there is neither.
+
+    Raises:
+        RefusedError: The machine is managed and its system service does not run.
+        ServiceError: None runs and none could be started.
+    """
+    environment = os.environ
+    system = system_places(environment)
+    own = system if os.geteuid() == 0 else rootless_places(environment, os.geteuid())
+    for places in dict.fromkeys((system, own)):
+        sock = _try(places)
+        if sock is not None:
+            return sock
+    if _is_managed():
+        raise RefusedError("this machine is managed and its Deskwarden service is not running", "systemctl start deskwarden")
+    if not start:
+        raise ServiceError("no Deskwarden service is running", "deskwarden run -- CMD… starts one")
+    _start_daemon(own)
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while time.monotonic() < deadline:
+        sock = _try(own)
+        if sock is not None:
+            return sock
+        time.sleep(0.02)
+    raise ServiceError(f"the daemon does not answer on {own.launch_socket}", f"see {own.state}/daemon.log")
+
+
+def _try(places: Places) -> socket.socket | None:
+    path = places.launch_socket
+    if os.geteuid() != 0 and not _is_trusted(path):
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+        return sock
+    except OSError:
+        sock.close()
+        return None
+
+
+def _is_trusted(path: str) -> bool:
+    """Return whether the socket's directory belongs to root or to the caller: /tmp is anybody's."""
+    try:
+        owner = os.lstat(os.path.dirname(path)).st_uid
+    except OSError:
+        return False
+    return owner in (0, os.geteuid())
+
+
+def _is_managed() -> bool:
+    try:
+        return any(name.endswith(".json") for name in os.listdir(MANAGED_POLICIES))
+    except OSError:
+        return False
+
+
+def _start_daemon(places: Places) -> None:
+    """Start a daemon for the caller and wait until it is ready or says why not."""
+    args = ["--idle-exit", str(os.environ.get("DESKWARDEN_IDLE_EXIT", IDLE_EXIT_S))]
+    if os.geteuid() == 0:
+        args += ["--system", "--only-uid", "0"]
+    ready_r, ready_w = os.pipe()
+    path = [part for part in sys.path if part]
+    start = (
+        f"import sys; sys.path[:] = {path!r}; from supervisor.daemon.main import main; "
+        f"sys.exit(main({[*args, '--ready-fd', str(ready_w)]!r}))"
+    )
+    os.makedirs(places.state, mode=0o700, exist_ok=True)
+    log = os.open(f"{places.state}/daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, log)
+        stack.callback(os.close, ready_r)
+        try:
+            subprocess.Popen(
+                [sys.executable, "-IS", "-c", start],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                pass_fds=(ready_w,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(ready_w)
+        answer = _read_answer(ready_r)
+    if answer and answer != b"ready\n":
+        error = from_wire(json.loads(answer))
+        if "another daemon already uses" not in error.message:  # that one will answer
+            raise error
+
+
+def _read_answer(fd: int) -> bytes:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    answer = b""
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([fd], [], [], left)[0]:
+            break
+        data = os.read(fd, 65536)
+        if not data:
+            break
+        answer += data
+        if answer == b"ready\n":
+            break
+    return answer
+
+
+def ask(request: Mapping[str, Any], start: bool = True) -> tuple[dict[str, Any], bytes]:
+    """Send one request and return the last message, and the bytes that came before it.
+
+    Raises:
+        DeskwardenError: What the daemon answered.
+    """
+    body = bytearray()
+    with connect(start) as sock:
+        seqpacket.send_json(sock, dict(request))
+        while True:
+            payload, fds = seqpacket.receive(sock)
+            if not payload:
+                seqpacket.close_all(fds)
+                raise ServiceError("the daemon hung up", "run the command again; see daemon.log in the state directory")
+            if payload[:1] not in (b"{", b"@"):
+                body += payload[1:]
+                continue
+            message, fds = seqpacket.decode_json(payload, fds)
+            seqpacket.close_all(fds)
+            if message.get("event") == "error":
+                raise from_wire(message["error"])
+            return message, bytes(body)

@@ -1,0 +1,28 @@
+"""``deskwarden status``: which service answers, and what it lacks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from supervisor.cli import service
+
+HELP = "say which service answers and what it lacks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No flags."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it; 125 when no service runs."""
+    message, _body = service.ask({"verb": "status"}, start=False)
+    if args.json:
+        print(json.dumps(message, indent=2))
+        return 0
+    print(f"service    {message['service']} (pid {message['pid']}, launcher {message['launcher_pid']})")
+    print(f"sockets    {message['runtime']}")
+    print(f"state      {message['state']}")
+    print(f"sessions   {message['sessions']} of yours running")
+    print(f"absent     {', '.join(message['absent']) or 'nothing'}   more: deskwarden doctor")
+    return 0

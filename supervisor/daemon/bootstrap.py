@@ -1,0 +1,201 @@
+"""From one process with the caller's rights to two: the launcher, which keeps privilege, and the daemon, which has none.
+
+Order: directories and lock → layers probed → listening socket → (rootless: own user and mount namespace) → launcher
+started → the daemon gives up uid and capabilities. All of it before asyncio, before any thread, before gRPC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import pwd
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from supervisor.config import SERVICE_ACCOUNT, Places, rootless_places, system_places
+from supervisor.errors import LaunchError, RefusedError, ServiceError
+from supervisor.linux import caps, mount, prctl, seqpacket
+from supervisor.linux.clone import CloneFlags, map_own_ids, unshare
+from supervisor.sandbox.layers import LayerState, State
+from supervisor.sandbox.plan import Owner
+from supervisor.sandbox.probe import probe_all
+
+_BACKLOG: Final = 128
+
+
+@dataclass(slots=True)
+class Foundation:
+    """What the daemon starts from; owns the sockets."""
+
+    places: Places
+    rootless: bool
+    listener: socket.socket
+    launcher: socket.socket
+    launcher_pid: int
+    layers: tuple[LayerState, ...]
+    only_uid: int | None
+    owner: Owner | None
+    lock_fd: int
+
+
+def owner_of(uid: int, environment: Mapping[str, str] | None = None) -> Owner:
+    """Return the account of *uid*.
+
+    Raises:
+        RefusedError: There is none, so nobody can say where its home is.
+    """
+    try:
+        account = pwd.getpwuid(uid)
+    except KeyError:
+        raise RefusedError(f"uid {uid} has no account", "create one: useradd") from None
+    home = (environment or {}).get("HOME") or account.pw_dir
+    return Owner(uid, account.pw_gid, account.pw_name, os.path.realpath(home))
+
+
+def lay(rootless: bool, only_uid: int | None, environment: Mapping[str, str]) -> Foundation:
+    """Do everything that needs the caller's rights, and give them up.
+
+    Raises:
+        DeskwardenError: With what is missing and how to get it.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    places = rootless_places(environment, uid) if rootless else system_places(environment)
+    account = None if rootless else _service_account()
+    lock_fd = _make_directories(places, account)
+    layers = _probe_layers(places.state, account)
+    owner = owner_of(uid, environment) if rootless else None
+    listener = _listen(places, account, only_uid)
+    if rootless:
+        enter_own_namespaces(uid, gid)
+    launcher, launcher_pid = start_launcher(rootless, uid)
+    give_up_privilege(account)
+    return Foundation(places, rootless, listener, launcher, launcher_pid, layers, only_uid, owner, lock_fd)
+
+
+def _service_account() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(SERVICE_ACCOUNT)
+    except KeyError:
+        raise RefusedError(
+            f"the system account {SERVICE_ACCOUNT!r} does not exist; the daemon never runs as root",
+            f"useradd --system --no-create-home --shell /usr/sbin/nologin {SERVICE_ACCOUNT}",
+        ) from None
+
+
+def _make_directories(places: Places, account: pwd.struct_passwd | None) -> int:
+    """Make the directories, private where they must be; returns the lock on the state (one daemon at a time)."""
+    os.makedirs(places.runtime, mode=0o700 if account is None else 0o755, exist_ok=True)
+    if os.lstat(places.runtime).st_uid != os.geteuid():
+        raise RefusedError(f"{places.runtime} belongs to another user", "remove it, or set XDG_RUNTIME_DIR")
+    os.chmod(places.runtime, 0o700 if account is None else 0o755)
+    for path in (places.state, f"{places.state}/stores", f"{places.state}/logs"):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.chmod(path, 0o700)
+        if account is not None:
+            os.chown(path, account.pw_uid, account.pw_gid)
+    lock_fd = os.open(f"{places.state}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock_fd)
+        raise ServiceError(f"another daemon already uses {places.state}", "deskwarden status") from None
+    return lock_fd
+
+
+def _probe_layers(state: str, account: pwd.struct_passwd | None) -> tuple[LayerState, ...]:
+    """Probe the layers, once a boot: what the kernel can do does not change while it runs."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        key = f"{file.read().strip()} {platform.release()} {os.geteuid()}"
+    path = f"{state}/layers.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(path, encoding="utf-8") as file:
+        value = json.load(file)
+        if value["key"] == key:
+            return tuple(LayerState(item["name"], State(item["state"]), item["detail"], item["remedy"]) for item in value["layers"])
+    layers = probe_all()
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"key": key, "layers": [asdict(layer) for layer in layers]}, file)
+    if account is not None:
+        os.chown(path, account.pw_uid, account.pw_gid)
+    return layers
+
+
+def _listen(places: Places, account: pwd.struct_passwd | None, only_uid: int | None) -> socket.socket:
+    """Return the listening socket: systemd's (sd_listen_fds(3)), or a new one."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return socket.socket(fileno=3)
+    path = places.launch_socket
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    listener.bind(path)
+    os.chmod(path, 0o600 if account is None or only_uid is not None else 0o666)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def enter_own_namespaces(uid: int, gid: int) -> None:
+    """Rootless: become root of a user namespace of one's own; the host's later mounts still show.
+
+    Raises:
+        LaunchError: The kernel or the distribution does not let an ordinary user do it.
+    """
+    try:
+        unshare(CloneFlags.NEWUSER | CloneFlags.NEWNS)
+        map_own_ids(0, uid, 0, gid)
+        mount.set_propagation("/", mount.MS_REC | mount.MS_SLAVE)
+    except OSError as error:
+        raise LaunchError("create a user namespace", error.errno or 0, "", "deskwarden doctor") from error
+
+
+def start_launcher(rootless: bool, owner_uid: int) -> tuple[socket.socket, int]:
+    """Start the launcher as a program of its own; returns its control socket and pid."""
+    ours, theirs = seqpacket.pair()
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    start = (
+        f"import sys; sys.path.insert(0, {root!r}); from supervisor.sandbox.launcher import main; "
+        f"main({theirs.fileno()}, {rootless}, {owner_uid})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-IS", "-c", start],
+        pass_fds=(theirs.fileno(),),
+        stdin=subprocess.DEVNULL,
+        env={"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        start_new_session=True,
+    )
+    theirs.close()
+    process.returncode = 0  # reaped by whoever waits for the pid; Popen must not warn
+    return ours, process.pid
+
+
+def give_up_privilege(account: pwd.struct_passwd | None) -> None:
+    """Become the service account (system mode); no capability and no new privilege in either mode."""
+    caps.drop_bounding()
+    if account is not None:
+        os.setgroups([])
+        os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+        os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    caps.drop_all()
+    prctl.set_no_new_privs()
+    prctl.set_dumpable(False)
+    os.umask(0o077)
+
+
+def read_peer_level(pid: int) -> int:
+    """Return how many pid namespaces deep a process is, seen from here (NSpid in proc_pid_status(5)); 0 when gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("NSpid:"):
+                    return len(line.split()) - 1
+    except OSError:
+        pass
+    return 0
+
+

@@ -1,0 +1,138 @@
+"""deskwardend: the daemon. ``--system`` as root for everybody, else rootless for the caller."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+
+# Imported before privilege is given up: a checkout in a private home cannot be read afterwards.
+from supervisor.clock import now_ns
+from supervisor.daemon import bootstrap
+from supervisor.daemon.bootstrap import Foundation
+from supervisor.daemon.server import Server
+from supervisor.errors import DeskwardenError, to_wire
+from supervisor.sandbox import profile_source
+from supervisor.sandbox.machine import kernel_version
+from supervisor.sandbox.profile import Ceiling
+from supervisor.session.channel import Channel
+from supervisor.session.hands import Hands
+from supervisor.session.launch import Machine
+from supervisor.session.launcher_client import LauncherClient
+from supervisor.session.profiles import Profiles
+from supervisor.session.service import SessionService
+from supervisor.session.state import State
+
+_logger = logging.getLogger(__name__)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="deskwardend", description="Deskwarden's daemon.")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--system", action="store_true", help="serve every user; needs root")
+    mode.add_argument("--rootless", action="store_true", help="serve the caller only (default)")
+    parser.add_argument("--only-uid", type=int, help="with --system: serve this uid only")
+    parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after this long without sessions")
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("-v", "--verbose", action="store_true")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the daemon until SIGTERM, or until it is idle; returns the exit code."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO, format="deskwardend: %(levelname)s: %(message)s"
+    )
+    if args.system and os.geteuid() != 0:
+        _report(args.ready_fd, "--system needs root", "sudo deskwardend --system, or without it: deskwardend")
+        return 125
+    if not args.system and os.geteuid() == 0:
+        _report(args.ready_fd, "root has no rootless mode: an agent is never root", "deskwardend --system")
+        return 125
+    try:
+        profile_source.hold_packaged_directory()
+        Profiles().get("coding", None)
+        foundation = bootstrap.lay(not args.system, args.only_uid, os.environ)
+        asyncio.run(_serve(foundation, args.idle_exit, args.ready_fd))
+    except DeskwardenError as error:
+        _report(args.ready_fd, error.message, error.next_step, error)
+        return error.exit_code
+    return 0
+
+
+def _report(ready_fd: int | None, message: str, next_step: str, error: DeskwardenError | None = None) -> None:
+    print(f"deskwardend: {message}" + (f"\n  next: {next_step}" if next_step else ""), file=sys.stderr)
+    if ready_fd is not None:
+        value = to_wire(error or DeskwardenError(message, next_step))
+        with contextlib.suppress(OSError):
+            os.write(ready_fd, json.dumps(value).encode())
+
+
+async def _serve(foundation: Foundation, idle_exit_s: float | None, ready_fd: int | None) -> None:
+    places = foundation.places
+    launcher = LauncherClient(Channel(foundation.launcher))
+    await launcher.start()
+    stop = asyncio.Event()
+    lost: list[str] = []
+
+    def on_lost() -> None:
+        lost.append("launcher")
+        stop.set()
+
+    launcher.on_lost = on_lost
+    reading = asyncio.create_task(launcher.read(), name="launcher")
+    state = State(f"{places.state}/state.db")
+    for record in state.mark_lost():
+        _logger.warning("session %s was left by a daemon that died; its staged work is kept", record.id)
+    stores_fd = os.open(f"{places.state}/stores", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    machine = Machine(
+        rootless=foundation.rootless,
+        has_cgroup=launcher.has_cgroup,
+        controllers=launcher.controllers,
+        kernel=kernel_version(os.uname().release),
+        owned_places=(places.state, places.runtime),
+        ceiling=Ceiling(),
+    )
+    service = SessionService(
+        launcher, Hands(launcher, stores_fd), state, machine, f"{places.state}/logs", foundation.layers
+    )
+    server = Server(service, foundation)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(), name="server")
+    if ready_fd is not None:
+        os.write(ready_fd, b"ready\n")
+        os.close(ready_fd)
+    _logger.info("ready: %s, started_ns=%d", places.launch_socket, now_ns())
+    await _until_done(stop, server, service, idle_exit_s)
+    serving.cancel()
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        os.unlink(places.launch_socket)
+    if not lost:
+        await service.end_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await reading
+    state.close()
+    if lost:
+        raise DeskwardenError("the launcher died; its sessions died with it, staged work is kept", "deskwarden ps --all")
+
+
+async def _until_done(stop: asyncio.Event, server: Server, service: SessionService, idle_exit_s: float | None) -> None:
+    """Wait for a signal, the launcher's death, or the idle time."""
+    loop = asyncio.get_running_loop()
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5 if idle_exit_s is not None else None):
+                await stop.wait()
+        if service.live_count or server.connections:
+            server.last_activity = loop.time()
+        elif idle_exit_s is not None and loop.time() - server.last_activity > idle_exit_s:
+            return

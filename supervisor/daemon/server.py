@@ -1,0 +1,101 @@
+"""``launch.sock``: accept, find out from the kernel who it is, and answer verbs. Handlers are thin: `session` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+
+from supervisor.daemon import verbs
+from supervisor.daemon.bootstrap import Foundation, owner_of, read_peer_level
+from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
+from supervisor.linux import seqpacket
+from supervisor.sandbox.profile_source import user_directory
+from supervisor.session.channel import Channel, wait_readable
+from supervisor.session.service import Caller, SessionService
+
+_logger = logging.getLogger(__name__)
+
+
+class Server:
+    """The accepting loop, and one task a connection."""
+
+    def __init__(self, service: SessionService, foundation: Foundation) -> None:
+        self._service = service
+        self._foundation = foundation
+        self._own_level = read_peer_level(os.getpid())
+        self.connections = 0
+        self.last_activity = asyncio.get_running_loop().time()
+
+    async def serve(self) -> None:
+        """Accept until cancelled."""
+        listener = self._foundation.listener
+        listener.setblocking(False)
+        while True:
+            try:
+                sock, _address = listener.accept()
+            except BlockingIOError:
+                await wait_readable(listener.fileno())
+                continue
+            except OSError as error:  # EMFILE and its kind: give the others time to end
+                _logger.error("accept: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            self._service.spawn(self._converse(sock), "connection")
+
+    async def _converse(self, sock: socket.socket) -> None:
+        channel = Channel(sock)
+        self.connections += 1
+        try:
+            caller = self._identify(sock)
+            received = await channel.receive_json()
+            if received is None:
+                return
+            request, fds = received
+            seqpacket.close_all(fds)  # no verb takes descriptors from a client
+            handler = verbs.HANDLERS.get(str(request.get("verb")))
+            if handler is None:
+                raise UsageError(f"unknown verb {request.get('verb')!r}", "deskwarden --help")
+            await handler(verbs.Conversation(channel, caller, self._service, self._foundation), request)
+        except DeskwardenError as error:
+            await _say_error(channel, error)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        except Exception as error:  # the boundary of a connection: a bug answers this client and serves the next
+            _logger.exception("connection")
+            await _say_error(channel, ServiceError(f"internal error: {type(error).__name__}: {error}", "see the log"))
+        finally:
+            self.connections -= 1
+            channel.close()
+
+    def _identify(self, sock: socket.socket) -> Caller:
+        """Return who connected, by SO_PEERCRED alone; refuse agents and, in rootless mode, other users."""
+        peer = seqpacket.peer_of(sock)
+        if read_peer_level(peer.pid) != self._own_level:
+            raise RefusedError("this socket answers no process inside a sandbox or another pid namespace")
+        if self._foundation.rootless:
+            if peer.uid != 0 or self._foundation.owner is None:  # the owner's uid is 0 in our user namespace
+                raise RefusedError("this daemon serves its own user only", "start your own: deskwarden run")
+            return Caller(self._foundation.owner, user_directory(os.environ))
+        if self._foundation.only_uid not in (None, peer.uid):
+            raise RefusedError("this daemon serves another user", "start your own: deskwarden run")
+        owner = owner_of(peer.uid)
+        return Caller(owner, _readable(Path(owner.home) / ".config/deskwarden/profiles.d"))
+
+
+def _readable(directory: Path) -> Path | None:
+    """Return the directory when this service's own account may read it."""
+    try:
+        os.listdir(directory)
+    except OSError:
+        return None
+    return directory
+
+
+async def _say_error(channel: Channel, error: DeskwardenError) -> None:
+    try:
+        await channel.send_json({"event": "error", "error": to_wire(error)})
+    except OSError:
+        _logger.debug("the client left before its error: %s", error)

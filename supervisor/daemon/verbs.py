@@ -1,0 +1,428 @@
+"""The verbs of ``launch.sock``: a request becomes values in the first lines, `session` does the work.
+
+Each handler answers with frames and one last JSON message, ``{"event": "result" | "exit", …}``; an error raised here is
+sent by the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from supervisor import protocol
+from supervisor.clock import now_ns
+from supervisor.daemon.bootstrap import Foundation
+from supervisor.errors import DeskwardenError, RefusedError, UsageError, to_wire
+from supervisor.linux import seqpacket
+from supervisor.sandbox.layers import State as LayerPresence
+from supervisor.session.channel import Channel
+from supervisor.session.launch import Request
+from supervisor.session.review import Reviews
+from supervisor.session.service import Caller, SessionService
+from supervisor.session.session import Execution, Session
+from supervisor.session.state import LIVE_STATES, Record
+
+_LOG_POLL_S: Final = 0.1
+# After Ctrl-Z the kernel stops the job at once; this is how long we wait to see it.
+_SUSPEND_LOOK_S: Final = 0.05
+_CTRL_Z: Final = b"\x1a"
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One client: who it is, and the way back to it."""
+
+    channel: Channel
+    caller: Caller
+    service: SessionService
+    foundation: Foundation
+
+    async def result(self, fds: tuple[int, ...] = (), **fields: Any) -> None:
+        """Send the last message."""
+        await self.channel.send_json({"event": "result", **fields}, fds)
+
+
+Handler = Callable[[Conversation, dict[str, Any]], Awaitable[None]]
+
+
+# ---- reading requests ----
+
+
+def _strings(value: object, what: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+        raise UsageError(f"{what}: want a list of words without NUL")
+    return value
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{what}: want names and values")
+    return value
+
+
+def _absolute(path: str, what: str) -> str:
+    if not path.startswith("/"):
+        raise UsageError(f"{what} {path!r}: want an absolute path")
+    return os.path.normpath(path)
+
+
+def parse_run(request: Mapping[str, Any]) -> Request:
+    """Turn a ``run`` request into a value, strictly.
+
+    Raises:
+        UsageError: A field is missing, or is not what it must be.
+    """
+    argv = _strings(request.get("argv"), "command")
+    if not argv or not argv[0]:
+        raise UsageError("no command to run", "deskwarden run -- CMD…")
+    environment = {
+        key: value
+        for key, value in _mapping(request.get("environment"), "environment").items()
+        if isinstance(value, str)
+    }
+    terminal = request.get("terminal")
+    return Request(
+        argv=tuple(argv),
+        workspace=_absolute(str(request.get("workspace", "")), "-C"),
+        environment=environment,
+        profile=str(request.get("profile") or "coding"),
+        mode=str(request.get("mode") or ""),
+        name=str(request.get("name") or ""),
+        reads=tuple(_absolute(path, "--read") for path in _strings(request.get("reads", []), "--read")),
+        writes=tuple(_absolute(path, "--write") for path in _strings(request.get("writes", []), "--write")),
+        overrides=_mapping(request.get("overrides", {}), "--env"),
+        limits={str(key): int(value) for key, value in _mapping(request.get("limits", {}), "limits").items()},
+        terminal=(int(terminal[0]), int(terminal[1])) if terminal else None,
+        umask=int(request.get("umask", 0o022)) & 0o777,
+    )
+
+
+# ---- running ----
+
+
+async def run(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Start a session; stay with it unless detached."""
+    parsed = parse_run(request)
+    service = conversation.service
+    detach = bool(request.get("detach"))
+    session = await service.run(conversation.caller, parsed, None if detach else conversation.channel)
+    record = session.record
+    lasts_s = request.get("for_s")
+    if lasts_s:
+        service.spawn(_end_after(service, session, float(lasts_s)), f"time of {record.id}")
+    await conversation.channel.send_json(
+        {"event": "started", "id": record.id, "name": record.name, "findings": record.report["findings"]}
+    )
+    if detach:
+        await conversation.result(id=record.id, name=record.name)
+        return
+    await _stay(conversation, session, session.main, "", own=True)
+
+
+async def _end_after(service: SessionService, session: Session, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await session.on_ended.wait()
+            return
+    await service.stop(session, reason=f"its time of {seconds:.0f} s was over")
+
+
+async def execute(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Run one more command in a session."""
+    service = conversation.service
+    session = service.find_live(conversation.caller, str(request.get("session")))
+    argv = _strings(request.get("argv"), "command")
+    if not argv:
+        raise UsageError("no command to run", "deskwarden exec SESSION -- CMD…")
+    terminal = request.get("terminal")
+    key, execution = await service.exec(
+        session,
+        tuple(argv),
+        _mapping(request.get("environment", {}), "environment"),
+        _mapping(request.get("overrides", {}), "--env"),
+        (int(terminal[0]), int(terminal[1])) if terminal else None,
+        conversation.channel,
+    )
+    await _stay(conversation, session, execution, key, own=True)
+
+
+async def attach(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Watch and type into a running session; the newest output is shown first."""
+    session = conversation.service.find_live(conversation.caller, str(request.get("session")))
+    console = session.main.console
+    if console.client is not None:
+        raise RefusedError(f"session {session.record.name} has a client attached", f"deskwarden logs -f {session.record.id}")
+    terminal = request.get("terminal")
+    await conversation.channel.send_json(
+        {"event": "started", "id": session.record.id, "name": session.record.name, "terminal": console.is_terminal}
+    )
+    replay = console.replay()
+    if replay:
+        await conversation.channel.send(protocol.STDOUT + replay)
+    console.client = conversation.channel
+    if terminal:
+        console.resize(int(terminal[0]), int(terminal[1]))
+    await _stay(conversation, session, session.main, "", own=False)
+
+
+async def _stay(conversation: Conversation, session: Session, execution: Execution, key: str, *, own: bool) -> None:
+    """Carry input until the command ends or the client leaves."""
+    service = conversation.service
+    reading = asyncio.create_task(_carry_input(conversation, session, execution, key))
+    ending = asyncio.create_task(execution.ended.wait())
+    try:
+        await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not execution.ended.is_set():
+            execution.console.client = None
+            if reading.exception() is not None:
+                raise reading.exception()  # type: ignore[misc]
+            left_running = reading.result()
+            if left_running or not own:
+                await conversation.result(id=session.record.id, name=session.record.name, detached=True)
+            elif key:
+                await service.signal(session, 1, key)
+            else:
+                service.spawn(service.stop(session, reason="its terminal went away"), f"stop {session.record.id}")
+            return
+    finally:
+        reading.cancel()
+        ending.cancel()
+    execution.console.client = None
+    fields: dict[str, Any] = {"id": session.record.id, "name": session.record.name, "code": execution.exit_code}
+    if not key:
+        await session.on_ended.wait()
+        fields |= {"reason": session.record.reason, "card": await _card(conversation, session.record)}
+    await conversation.channel.send_json({"event": "exit", **fields})
+
+
+async def _card(conversation: Conversation, record: Record) -> dict[str, Any]:
+    """Return what the card at exit shows; a review that fails must not hide the exit code."""
+    card: dict[str, Any] = {"workspace": record.workspace, "mode": record.mode, "findings": record.report["findings"]}
+    try:
+        card |= await Reviews(conversation.service).summary(conversation.caller, record)
+    except DeskwardenError as error:
+        card["error"] = to_wire(error)
+    return card
+
+
+async def _carry_input(conversation: Conversation, session: Session, execution: Execution, key: str) -> bool:
+    """Read the client's frames; returns True when it detached, False when it went away."""
+    console = execution.console
+    while True:
+        payload, fds = await conversation.channel.receive()
+        seqpacket.close_all(fds)
+        if not payload:
+            return False
+        kind, body = payload[:1], payload[1:]
+        if kind == protocol.STDIN:
+            await console.feed(body)
+            if console.is_terminal and _CTRL_Z in body:
+                await asyncio.sleep(_SUSPEND_LOOK_S)
+                if console.foreground_stopped():
+                    await conversation.channel.send(protocol.SUSPENDED)
+        elif kind == protocol.WINDOW and len(body) == 4:
+            console.resize(*struct.unpack("HH", body))
+        elif kind == protocol.SIGNAL and len(body) == 1:
+            await conversation.service.signal(session, body[0], key)
+        elif kind == protocol.SUSPENDED:
+            await conversation.service.resume(session)
+        elif kind == protocol.DETACH:
+            return True
+
+
+# ---- looking ----
+
+
+def _public(record: Record) -> dict[str, Any]:
+    value = asdict(record)
+    value["lasted_s"] = round(((record.ended_ns or now_ns()) - record.started_ns) / 1e9, 3)
+    return value
+
+
+async def ps(conversation: Conversation, request: dict[str, Any]) -> None:
+    """List sessions, living ones only unless ``all``."""
+    records = conversation.service.records(conversation.caller)
+    if not request.get("all"):
+        records = [record for record in records if record.state in LIVE_STATES]
+    await conversation.result(sessions=[_public(record) for record in records])
+
+
+async def show(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Show one session whole."""
+    record = conversation.service.find(conversation.caller, str(request.get("session") or "last"))
+    await conversation.result(session=_public(record))
+
+
+async def status(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Say what this service is and has."""
+    foundation, service = conversation.foundation, conversation.service
+    await conversation.result(
+        service="rootless" if foundation.rootless else "system",
+        pid=os.getpid(),
+        launcher_pid=foundation.launcher_pid,
+        runtime=foundation.places.runtime,
+        state=foundation.places.state,
+        sessions=len(service.live_of(conversation.caller)),
+        absent=[layer.name for layer in foundation.layers if layer.state is not LayerPresence.PRESENT],
+    )
+
+
+async def logs(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Send the output that is kept; with ``follow`` also what comes, until the session ends."""
+    service = conversation.service
+    record = service.find(conversation.caller, str(request.get("session") or "last"))
+    path = service.log_path(record)
+    position = 0
+    while True:
+        running = any(session.record.id == record.id for session in service.live_of(conversation.caller))
+        if position == 0 and os.path.exists(path + ".1"):
+            await _send_file(conversation, path + ".1", 0)
+        position = await _send_file(conversation, path, position)
+        if not (request.get("follow") and running):
+            break
+        await asyncio.sleep(_LOG_POLL_S)
+    await conversation.result(id=record.id)
+
+
+async def _send_file(conversation: Conversation, path: str, position: int) -> int:
+    try:
+        with open(path, "rb") as file:
+            if file.seek(0, os.SEEK_END) < position:
+                position = 0  # rotated
+            file.seek(position)
+            while data := file.read(protocol.FRAME_BYTES):
+                await conversation.channel.send(protocol.STDOUT + data)
+            return file.tell()
+    except FileNotFoundError:
+        return position
+
+
+async def plan(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Describe a launch in words; nothing is started."""
+    lines = await conversation.service.describe(conversation.caller, parse_run(request))
+    await conversation.result(plan=lines)
+
+
+# ---- ending ----
+
+
+async def stop(conversation: Conversation, request: dict[str, Any]) -> None:
+    """End sessions in order; ``now`` kills."""
+    service, caller = conversation.service, conversation.caller
+    if request.get("all"):
+        sessions = service.live_of(caller)
+    else:
+        words = _strings(request.get("sessions", []), "SESSION") or ["last"]
+        sessions = [service.find_live(caller, word) for word in words]
+    end = service.kill if request.get("now") else service.stop
+    await asyncio.gather(*(end(session) for session in sessions))
+    await conversation.result(ended=[session.record.id for session in sessions])
+
+
+async def prune(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Forget ended sessions: those that staged nothing, or ``all`` of them. Undo steps stay."""
+    service, caller = conversation.service, conversation.caller
+    reviews = Reviews(service)
+    pruned, kept = [], []
+    for record in service.records(caller):
+        if record.state in LIVE_STATES:
+            continue
+        summary = {} if request.get("all") else await reviews.summary(caller, record)
+        if any(item["count"] for item in summary.values()):
+            kept.append(record.id)
+            continue
+        await service.forget(caller, record)
+        pruned.append(record.id)
+    await conversation.result(pruned=pruned, kept=kept)
+
+
+# ---- reviewing ----
+
+
+async def _review(conversation: Conversation, request: dict[str, Any], do: str, **fields: Any) -> tuple[Record, Any]:
+    service, caller = conversation.service, conversation.caller
+    record = service.find(caller, str(request.get("session") or "last"))
+    paths = _strings(request.get("paths", []), "PATH")
+    cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
+    return record, await Reviews(service).each_area(caller, record, do, paths, cwd, **fields)
+
+
+async def changes(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Return what changed, as values and as ``--stat`` text."""
+    record, results = await _review(
+        conversation, request, "changes", stat=True, held=bool(request.get("held"))
+    )
+    await conversation.result(
+        id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results]
+    )
+
+
+async def diff(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Send the patch, area by area."""
+    record, results = await _review(conversation, request, "diff", held=bool(request.get("held")))
+    count = 0
+    for _area, answer, fds in results:
+        count += answer["count"]
+        with open(fds.pop(0), "rb") as file:
+            file.seek(0)
+            while data := file.read(protocol.FRAME_BYTES):
+                await conversation.channel.send(protocol.STDOUT + data)
+    await conversation.result(id=record.id, count=count)
+
+
+async def apply(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Apply what was named, or all that is not held."""
+    record, results = await _review(conversation, request, "apply", held=bool(request.get("held")))
+    await conversation.result(id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results])
+
+
+async def discard(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Take changes off the list; the agent's own view stays as it is."""
+    record, results = await _review(conversation, request, "discard")
+    await conversation.result(id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results])
+
+
+async def undo(conversation: Conversation, request: dict[str, Any]) -> None:
+    """List steps, or take one back."""
+    reviews, caller = Reviews(conversation.service), conversation.caller
+    steps = await reviews.steps(caller)
+    if request.get("list"):
+        await conversation.result(steps=steps)
+        return
+    word = request.get("session")
+    if word:
+        record = conversation.service.find(caller, str(word))
+        steps = [step for step in steps if step["session"].startswith(record.id + "-")]
+    number = request.get("step")
+    open_steps = [step for step in steps if not step["undoes"] and step["state"] in ("applied", "partly undone")]
+    chosen = [step for step in steps if step["step"] == number] if number else open_steps[-1:]
+    if not chosen:
+        raise UsageError(f"no step {number} to undo" if number else "nothing to undo", "deskwarden undo --list")
+    paths = _strings(request.get("paths", []), "PATH")
+    cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
+    answer = await reviews.undo(caller, int(chosen[0]["step"]), paths, cwd, chosen[0]["folder"])
+    await conversation.result(undone=chosen[0]["step"], folder=chosen[0]["folder"], **answer)
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "run": run,
+    "exec": execute,
+    "attach": attach,
+    "ps": ps,
+    "show": show,
+    "status": status,
+    "logs": logs,
+    "plan": plan,
+    "stop": stop,
+    "prune": prune,
+    "changes": changes,
+    "diff": diff,
+    "apply": apply,
+    "discard": discard,
+    "undo": undo,
+}

@@ -1,0 +1,67 @@
+"""proc_pid_mountinfo(5): the mounts of a namespace, as values."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo; paths as bytes with the kernel's octal escapes undone."""
+
+    mount_id: int
+    parent_id: int
+    root: bytes
+    mount_point: bytes
+    options: tuple[str, ...]
+    fs_type: str
+    source: bytes
+    super_options: tuple[str, ...]
+
+
+def unescape(field: bytes) -> bytes:
+    """Undo the ``\\ooo`` escapes of mountinfo (space, tab, newline, backslash)."""
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)
+
+
+def parse(text: bytes) -> tuple[Mount, ...]:
+    """Parse the text of a mountinfo file."""
+    mounts = []
+    for line in text.splitlines():
+        fields = line.split(b" ")
+        dash = fields.index(b"-", 6)
+        mounts.append(
+            Mount(
+                mount_id=int(fields[0]),
+                parent_id=int(fields[1]),
+                root=unescape(fields[3]),
+                mount_point=unescape(fields[4]),
+                options=tuple(fields[5].decode(errors="replace").split(",")),
+                fs_type=fields[dash + 1].decode(errors="replace"),
+                source=unescape(fields[dash + 2]),
+                super_options=tuple(fields[dash + 3].decode(errors="replace").split(",")),
+            )
+        )
+    return tuple(mounts)
+
+
+def read(pid: int | str = "self") -> tuple[Mount, ...]:
+    """Return the mounts that process *pid* sees."""
+    with open(f"/proc/{pid}/mountinfo", "rb") as file:
+        return parse(file.read())
+
+
+def mount_id_of(fd: int) -> int:
+    """Return the mount id of what *fd* refers to (fdinfo, proc(5))."""
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for line in os.read(info, 4096).splitlines():
+            if line.startswith(b"mnt_id:"):
+                return int(line.split()[1])
+    finally:
+        os.close(info)
+    raise OSError(2, f"fdinfo of descriptor {fd} names no mnt_id")

@@ -1,0 +1,186 @@
+"""The reference monitor's rules, and the steps by which a child gives everything up.
+
+`check_plan` refuses a plan that would start an agent with more than nothing. `confine` is one list in fixed order;
+the plan chooses values in it (which uid, which filter), never whether a step happens.
+
+Standard library only: runs in the launcher's child between clone and exec.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import stat
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisor.errors import RefusedError
+from supervisor.linux import caps, landlock, prctl, seccomp
+from supervisor.linux.clone import CloneFlags, map_own_ids, unshare
+from supervisor.sandbox.operations import FD_FIELDS, Operation, from_json
+
+# First and last uid of the agents' pool: above systemd's container ranges, below 2^31 (systemd: UIDS-GIDS.md).
+AGENT_UID_FIRST: Final = 1_900_000_000
+AGENT_UID_LAST: Final = 1_900_065_535
+
+
+@dataclass(frozen=True, slots=True)
+class LandlockRule:
+    """`access` (read, write, device) on a path of the new root and everything below it."""
+
+    path: str
+    access: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What is given up before exec.
+
+    Attributes:
+        uid: The agent's uid; in system mode from the pool (or the owner's own), in rootless mode the owner's.
+        inner_userns: Rootless: map the owner's uid in a second user namespace instead of changing it.
+        seccomp: The compiled filter, struct sock_filter[].
+    """
+
+    uid: int
+    gid: int
+    inner_userns: bool
+    seccomp: bytes
+    landlock: tuple[LandlockRule, ...]
+    landlock_abi: int
+
+
+_ACCESS: Final = {"list": landlock.AccessFs.READ_DIR, "read": landlock.READ, "write": landlock.WRITE, "device": landlock.DEVICE}
+
+
+def check_plan(plan: dict[str, Any], fd_count: int, rootless: bool) -> tuple[list[Operation], Confinement]:
+    """Turn a plan's JSON into operations and a confinement, or refuse it.
+
+    Raises:
+        RefusedError: It lacks an agent uid, no_new_privs, empty capabilities or seccomp, or names a path where a
+            descriptor belongs.
+    """
+    agent = plan.get("agent")
+    if not isinstance(agent, dict) or type(agent.get("uid")) is not int or type(agent.get("gid")) is not int:
+        raise _refuse("names no agent uid and gid")
+    uid, gid = agent["uid"], agent["gid"]
+    if uid <= 0 or gid < 0:
+        raise _refuse(f"agent uid {uid}, gid {gid}: an agent is never root")
+    if gid == 0 and not rootless:
+        raise _refuse("agent gid 0: an agent is never in root's group")
+    if plan.get("no_new_privs") is not True:
+        raise _refuse("does not set no_new_privs")
+    if plan.get("capabilities") != []:
+        raise _refuse(f"keeps capabilities {plan.get('capabilities')!r}")
+    if bool(agent.get("inner_userns")) != rootless:
+        raise _refuse("agent.inner_userns does not fit this service's mode")
+    program = plan.get("seccomp")
+    filter_bytes = base64.b64decode(program) if isinstance(program, str) else b""
+    if not filter_bytes or len(filter_bytes) % seccomp.SOCK_FILTER_SIZE:
+        raise _refuse("carries no seccomp filter")
+    rules = _landlock_rules(plan)
+    operations = check_operations(plan, fd_count)
+    return operations, Confinement(uid, gid, rootless, filter_bytes, rules, landlock.abi_version())
+
+
+def check_operations(plan: dict[str, Any], fd_count: int) -> list[Operation]:
+    """Return the plan's operations, each source an index into the *fd_count* descriptors that came with it."""
+    raw = plan.get("operations")
+    if not isinstance(raw, list) or not raw:
+        raise _refuse("has no operations")
+    operations = []
+    for item in raw:
+        for name in FD_FIELDS:
+            value = item.get(name) if isinstance(item, dict) else None
+            for index in value if isinstance(value, list) else [] if value is None else [value]:
+                if type(index) is not int or not 0 <= index < fd_count:
+                    raise _refuse(f"operation {item.get('op')}: {name} is {index!r}, want a descriptor's index")
+        try:
+            operations.append(from_json(item))
+        except (ValueError, AttributeError) as error:
+            raise _refuse(str(error)) from error
+    return operations
+
+
+def _landlock_rules(plan: dict[str, Any]) -> tuple[LandlockRule, ...]:
+    raw = plan.get("landlock")
+    if raw is None:
+        return ()
+    try:
+        rules = tuple(LandlockRule(str(path), str(access)) for path, access in raw)
+    except (TypeError, ValueError) as error:
+        raise _refuse("landlock: want a list of [path, access]") from error
+    for rule in rules:
+        if rule.access not in _ACCESS:
+            raise _refuse(f"landlock {rule.path}: unknown access {rule.access!r}")
+    return rules
+
+
+def _refuse(what: str) -> RefusedError:
+    return RefusedError(f"launcher refused the plan: it {what}")
+
+
+def confine(confinement: Confinement, lifeline: int) -> None:
+    """Give up everything: afterwards only exec is left to do.
+
+    Order: bounding set (needs CAP_SETPCAP) → ids → capabilities → no_new_privs → parent-death signal (setresuid
+    clears it) → Landlock → seccomp. Privilege ends at the ids.
+    """
+    if confinement.inner_userns:
+        become_owner_in_userns(confinement.uid, confinement.gid)
+        caps.drop_bounding()  # a new user namespace starts with a full one
+    else:
+        caps.drop_bounding()
+        os.setgroups([])
+        os.setresgid(confinement.gid, confinement.gid, confinement.gid)
+        os.setresuid(confinement.uid, confinement.uid, confinement.uid)
+    # ---- privilege has ended ----
+    caps.drop_all()
+    prctl.set_no_new_privs()
+    die_with_launcher(lifeline)
+    if confinement.landlock and confinement.landlock_abi:
+        restrict_files(confinement)
+    seccomp.load_filter(confinement.seccomp)
+
+
+def become_owner_in_userns(uid: int, gid: int) -> None:
+    """Rootless: see the owner's own ids again, in a second user namespace that owns none of the mounts."""
+    unshare(CloneFlags.NEWUSER)
+    prctl.set_dumpable(True)
+    map_own_ids(uid, 0, gid, 0)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def die_with_launcher(lifeline: int) -> None:
+    """Ask for SIGKILL at the launcher's death; *lifeline* (its pipe) tells whether that was before the asking."""
+    prctl.set_pdeathsig(signal.SIGKILL)
+    os.set_blocking(lifeline, False)
+    try:
+        if os.read(lifeline, 1) == b"":
+            os._exit(125)
+    except BlockingIOError:
+        pass
+
+
+def restrict_files(confinement: Confinement) -> None:
+    """Enforce the Landlock rules; a rule on a file keeps only the rights that a file can have."""
+    abi = confinement.landlock_abi
+    ruleset = landlock.create_ruleset(abi)
+    try:
+        for rule in confinement.landlock:
+            try:
+                fd = landlock.open_path(rule.path)
+            except FileNotFoundError:
+                continue
+            try:
+                access = int(_ACCESS[rule.access])
+                if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                    access &= int(landlock.FILE_ONLY)
+                landlock.allow_beneath(ruleset, fd, access, abi)
+            finally:
+                os.close(fd)
+        landlock.restrict_self(ruleset)
+    finally:
+        os.close(ruleset)

@@ -1,0 +1,432 @@
+"""The launcher: the only process with privilege. A fork server and reference monitor, single-threaded.
+
+Run as a program (``python -IS …/launcher.py`` through its entry script) with a SOCK_SEQPACKET control socket. The
+parent never reads a plan: it passes the plan's socket on to a child (`child`), which reads, checks and executes it.
+
+Control messages, daemon to launcher (JSON; each answered by one message with the same ``seq``)::
+
+    session {id} + plan socket           start a sandbox            → {pid} + pidfd
+    exec    {id, exec} + plan socket     one more command in it     → {pid} + pidfd
+    review  {id} + plan socket           detached overlays          → {}
+    hand    {uid} + hand socket          the owner's hand           → {pid} + pidfd
+    idmap   {owner, agent}               a mapping for mounts       → {} + user namespace descriptor
+    store   {uid, gid} + directory       make and give away an owner's directory
+    remove  {name} + owner's store       remove a session's staged files
+    signal  {id, signal, exec?}          to PID 1 (the init forwards it)
+    freeze | thaw | kill {id}            the whole tree
+    continue {id}                        SIGCONT to every process inside
+
+and launcher to daemon, unasked: ``{"event": "exit", "id", "exec", "status"}``.
+
+When the daemon dies every session is frozen at once and killed after `TAKE_BACK_S`; when the launcher dies every
+PID 1 dies with it (PR_SET_PDEATHSIG). Standard library only; started before gRPC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisor.errors import DeskwardenError, LaunchError, RefusedError, to_wire
+from supervisor.linux import caps, cgroup, prctl, seqpacket
+from supervisor.linux.clone import NEW_SANDBOX, CloneFlags, clone3, new_id_mapping, setns
+from supervisor.sandbox import child
+from supervisor.sandbox.confine import AGENT_UID_FIRST, AGENT_UID_LAST, die_with_launcher
+
+# How long frozen sessions wait for a restarted daemon (ARCHITECTURE.md, "When a process dies").
+TAKE_BACK_S: Final = 10.0
+# Small static inits, in order of preference; opened once, at start.
+INITS: Final = ("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/bin/dumb-init", "/usr/bin/tini")
+# Owner on disk of an overlay's own files in root's sessions, where id 0 stands for the agent.
+UNOWNED_ID: Final = AGENT_UID_LAST + 1
+HAND_MODULE: Final = "supervisor.workspace.hand"
+
+
+@dataclass(slots=True)
+class Tree:
+    """A running sandbox (or one `exec` in it, or a hand): its first process and, where there is one, its cgroup."""
+
+    key: str
+    pid: int
+    pidfd: int
+    kind: str
+    cgroup_fd: int = -1
+    cgroup_name: str = ""
+    frozen: bool = False
+
+
+class Launcher:
+    """Serve one daemon's control socket until it ends."""
+
+    def __init__(self, control: socket.socket, rootless: bool, owner_uid: int) -> None:
+        self._control = control
+        self._rootless = rootless
+        self._owner_uid = owner_uid
+        self._trees: dict[str, Tree] = {}
+        self._lifeline_r, self._lifeline_w = os.pipe2(os.O_CLOEXEC)
+        self._init_fd = _open_init()
+        self._cgroups_fd, self.cgroup_finding = _open_cgroups()
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._by_pidfd: dict[int, Tree] = {}
+        self._farewell = False
+
+    def serve(self) -> None:
+        """Answer until the daemon says farewell or dies; then end every session."""
+        seqpacket.send_json(
+            self._control,
+            {
+                "event": "ready",
+                "cgroup": self._cgroups_fd >= 0,
+                "cgroup_finding": self.cgroup_finding,
+                "controllers": list(self._controllers()),
+            },
+        )
+        while self._wait_once(None):
+            pass
+        self._end_all()
+
+    def _controllers(self) -> tuple[str, ...]:
+        return cgroup.available_controllers(self._cgroups_fd) if self._cgroups_fd >= 0 else ()
+
+    def _wait_once(self, timeout_ms: int | None) -> bool:
+        for fd, _events in self._poll.poll(timeout_ms):
+            if fd == self._control.fileno():
+                if not self._answer_one():
+                    return False
+            else:
+                self._reap(self._by_pidfd[fd])
+        return True
+
+    def _answer_one(self) -> bool:
+        try:
+            received = seqpacket.receive_json(self._control)
+        except (OSError, ValueError):
+            return False
+        if received is None:
+            return False
+        request, fds = received
+        answer: dict[str, Any] = {"seq": request.get("seq")}
+        out: tuple[int, ...] = ()
+        close_after: list[int] = []
+        try:
+            out, close_after, more = self._do(request, fds)
+            answer |= more
+        except DeskwardenError as error:
+            answer["error"] = to_wire(error)
+        except OSError as error:
+            step = f"launcher: {request.get('do')}"
+            answer["error"] = to_wire(LaunchError(step, error.errno or 0, str(error.strerror or error)))
+        except (KeyError, TypeError, ValueError, LookupError) as error:
+            answer["error"] = to_wire(RefusedError(f"launcher refused {request.get('do')}: {error}"))
+        finally:
+            seqpacket.close_all(fds)
+        try:
+            seqpacket.send_json(self._control, answer, out)
+        except OSError:
+            return False
+        finally:
+            seqpacket.close_all(close_after)
+        return not self._farewell
+
+    def _do(self, request: dict[str, Any], fds: list[int]) -> tuple[tuple[int, ...], list[int], dict[str, Any]]:
+        """Carry out one request; returns descriptors to send, those of them to close after, and fields."""
+        what = request["do"]
+        if what in ("session", "exec", "hand"):
+            tree = {"session": self._session, "exec": self._exec, "hand": self._hand}[what](request, fds)
+            return (tree.pidfd,), [], {"pid": tree.pid}
+        if what == "review":
+            self._review(fds)
+        elif what == "idmap":
+            mapping = self._idmap(request)
+            return (mapping,), [mapping], {}
+        elif what == "store":
+            self._store(request, fds)
+        elif what == "remove":
+            self._remove(fds, str(request["name"]))
+        elif what == "signal":
+            self._signal(request)
+        elif what in ("freeze", "thaw"):
+            return (), [], {"bound_ms": self._set_frozen(self._tree(request), what == "freeze")}
+        elif what == "continue":
+            signal_all_inside(self._tree(request).pidfd, signal.SIGCONT)
+        elif what == "kill":
+            self._kill(self._tree(request))
+        elif what == "farewell":
+            self._farewell = True
+        else:
+            raise RefusedError(f"launcher: unknown request {what!r}")
+        return (), [], {}
+
+    # ---- starting ----
+
+    def _session(self, request: dict[str, Any], fds: list[int]) -> Tree:
+        key = str(request["id"])
+        if key in self._trees or not key.isalnum():
+            raise RefusedError(f"launcher: bad session id {key!r}")
+        cgroup_fd, name = self._new_cgroup(key, request.get("limits") or {})
+        try:
+            pid, pidfd = clone3(NEW_SANDBOX, cgroup_fd if cgroup_fd >= 0 else None)
+        except OSError as error:
+            self._drop_cgroup(cgroup_fd, name)
+            raise LaunchError("create namespaces", error.errno or 0) from error
+        if pid == 0:
+            child.start_session(socket.socket(fileno=fds[0]), self._init_fd, self._lifeline_r, self._rootless)
+        return self._keep(Tree(key, pid, pidfd, "session", cgroup_fd, name))
+
+    def _exec(self, request: dict[str, Any], fds: list[int]) -> Tree:
+        target = self._trees[str(request["id"])]
+        cgroup_fd = target.cgroup_fd if target.cgroup_fd >= 0 else None
+        pid, pidfd = clone3(0, cgroup_fd)
+        if pid == 0:
+            child.start_exec(
+                socket.socket(fileno=fds[0]), target.pidfd, self._lifeline_r, self._rootless, _wait_for_inner
+            )
+        return self._keep(Tree(f"{target.key}/{request['exec']}", pid, pidfd, "exec"))
+
+    def _hand(self, request: dict[str, Any], fds: list[int]) -> Tree:
+        uid = int(request["uid"])
+        pid, pidfd = clone3(0)
+        if pid == 0:
+            _become_hand(socket.socket(fileno=fds[0]), uid, self._lifeline_r, self._rootless)
+        return self._keep(Tree(f"hand{uid}/{pid}", pid, pidfd, "hand"))
+
+    def _review(self, fds: list[int]) -> None:
+        pid, pidfd = clone3(0)
+        if pid == 0:
+            child.start_review(socket.socket(fileno=fds[0]))
+        self._keep(Tree(f"review/{pid}", pid, pidfd, "review"))
+
+    def _remove(self, fds: list[int], name: str) -> None:
+        pid, pidfd = clone3(0)
+        if pid == 0:
+            child.remove_stage(fds[0], name)
+        self._keep(Tree(f"remove/{pid}", pid, pidfd, "remove"))
+
+    def _keep(self, tree: Tree) -> Tree:
+        self._trees[tree.key] = tree
+        self._by_pidfd[tree.pidfd] = tree
+        self._poll.register(tree.pidfd, select.POLLIN)
+        return tree
+
+    def _idmap(self, request: dict[str, Any]) -> int:
+        (owner, owner_group), (agent, agent_group) = request["owner"], request["agent"]
+        if self._rootless or not AGENT_UID_FIRST <= int(agent) <= AGENT_UID_LAST:
+            raise RefusedError(f"launcher: no mapping to uid {agent}: want one of the agents' pool")
+        return new_id_mapping(id_map(int(owner), int(agent)), id_map(int(owner_group), int(agent_group)))
+
+    def _store(self, request: dict[str, Any], fds: list[int]) -> None:
+        uid, gid = int(request["uid"]), int(request["gid"])
+        name = str(uid)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=fds[0])
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fds[0])
+        try:
+            if not self._rootless:
+                os.fchown(directory, uid, gid)
+        finally:
+            os.close(directory)
+
+    # ---- cgroups ----
+
+    def _new_cgroup(self, name: str, limits: dict[str, Any]) -> tuple[int, str]:
+        if self._cgroups_fd < 0:
+            return -1, ""
+        os.mkdir(name, 0o755, dir_fd=self._cgroups_fd)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._cgroups_fd)
+        for key, value in limits.items():
+            if key in ("memory.max", "memory.swap.max", "pids.max", "cpu.weight", "io.weight"):
+                cgroup.set_limit(fd, key, str(int(value)))
+        return fd, name
+
+    def _drop_cgroup(self, fd: int, name: str) -> None:
+        if fd < 0:
+            return
+        os.close(fd)
+        deadline = time.monotonic() + 2
+        while True:
+            try:
+                os.rmdir(name, dir_fd=self._cgroups_fd)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    return
+                time.sleep(0.001)
+
+    # ---- signals and ends ----
+
+    def _tree(self, request: dict[str, Any]) -> Tree:
+        key = str(request["id"])
+        if request.get("exec"):
+            key = f"{key}/{request['exec']}"
+        tree = self._trees.get(key)
+        if tree is None:
+            raise LookupError(f"no running session {key}")
+        return tree
+
+    def _signal(self, request: dict[str, Any]) -> None:
+        tree = self._tree(request)
+        number = int(request["signal"])
+        if tree.kind == "exec":
+            _signal_children(tree.pid, number)
+        else:
+            signal.pidfd_send_signal(tree.pidfd, number)
+
+    def _set_frozen(self, tree: Tree, frozen: bool) -> float:
+        start = time.monotonic()
+        if tree.cgroup_fd >= 0:
+            cgroup.set_frozen(tree.cgroup_fd, frozen)
+        else:
+            signal_all_inside(tree.pidfd, signal.SIGSTOP if frozen else signal.SIGCONT)
+        tree.frozen = frozen
+        return (time.monotonic() - start) * 1000
+
+    def _kill(self, tree: Tree) -> None:
+        if tree.cgroup_fd >= 0 and tree.kind == "session":
+            cgroup.kill(tree.cgroup_fd)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(tree.pidfd, signal.SIGKILL)
+
+    def _reap(self, tree: Tree) -> None:
+        _pid, status = os.waitpid(tree.pid, 0)
+        self._poll.unregister(tree.pidfd)
+        del self._by_pidfd[tree.pidfd]
+        del self._trees[tree.key]
+        os.close(tree.pidfd)
+        self._drop_cgroup(tree.cgroup_fd, tree.cgroup_name)
+        if tree.kind in ("review", "remove"):
+            return
+        session, _, execution = tree.key.partition("/")
+        event = {"event": "exit", "kind": tree.kind, "id": session, "exec": execution, "pid": tree.pid}
+        with contextlib.suppress(OSError):
+            seqpacket.send_json(self._control, event | {"status": os.waitstatus_to_exitcode(status)})
+
+    def _end_all(self) -> None:
+        """The daemon is gone: freeze everything now; kill what nobody took back in time."""
+        sessions = [tree for tree in self._trees.values() if tree.kind == "session"]
+        self._poll.unregister(self._control)
+        if not self._farewell:
+            for tree in sessions:
+                with contextlib.suppress(OSError):
+                    self._set_frozen(tree, True)
+            deadline = time.monotonic() + TAKE_BACK_S
+            while self._trees and (left := deadline - time.monotonic()) > 0:
+                self._wait_once(int(left * 1000) + 1)
+        for tree in list(self._trees.values()):
+            self._kill(tree)
+        deadline = time.monotonic() + 2
+        while self._trees and time.monotonic() < deadline:
+            self._wait_once(50)
+        if self._cgroups_fd >= 0:
+            _remove_cgroups(self._cgroups_fd)
+
+
+def id_map(on_disk: int, agent: int) -> str:
+    """Return the map of one id: what *on_disk* owns, the agent owns.
+
+    Root needs an id on disk too, since the overlay makes its work directory and copies up as root: root's own, or,
+    when that one is the agent's, one that nobody has.
+    """
+    return f"{on_disk} {agent} 1\n{0 if on_disk else UNOWNED_ID} 0 1\n"
+
+
+def _open_init() -> int:
+    for path in INITS:
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    raise RefusedError(f"no init found: want one of {', '.join(INITS)}", "apt-get install tini")
+
+
+def _open_cgroups() -> tuple[int, str]:
+    """Return a directory for the sessions' cgroups, or -1 and why there is none."""
+    root = cgroup.hierarchy()
+    if root is None:
+        return -1, "no cgroup v2 hierarchy is mounted"
+    path = f"{root}{cgroup.own_group().rstrip('/')}/deskwarden-{os.getpid()}"
+    try:
+        os.mkdir(path, 0o755)
+        return cgroup.open_dir(path), ""
+    except OSError as error:
+        return -1, f"no delegated cgroup directory ({path}: {os.strerror(error.errno or 0)})"
+
+
+def _remove_cgroups(fd: int) -> None:
+    path = os.readlink(f"/proc/self/fd/{fd}")
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+
+
+def _wait_for_inner(pid: int) -> int:
+    """Wait for an `exec`'s inner process; a death by signal N becomes 128+N, as a shell says it."""
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status if status >= 0 else 128 - status
+
+
+def _signal_children(pid: int, number: int) -> None:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        for word in file.read().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(word), number)
+
+
+def signal_all_inside(pidfd: int, number: int) -> None:
+    """Signal every process of the pid namespace of *pidfd* but its init, in one kernel pass (kill(2), pid -1)."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            setns(pidfd, CloneFlags.NEWPID)
+            inner = os.fork()
+            if inner == 0:
+                with contextlib.suppress(OSError):
+                    os.kill(-1, number)
+                os._exit(0)
+            os.waitpid(inner, 0)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _become_hand(sock: socket.socket, uid: int, lifeline: int, rootless: bool) -> None:
+    """Turn this forked child into the hand of *uid*: its ids and groups, no capabilities, then exec."""
+
+    def body() -> None:
+        child.reset({sock.fileno(), lifeline})
+        caps.drop_bounding()
+        if not rootless:
+            account = pwd.getpwuid(uid)
+            os.initgroups(account.pw_name, account.pw_gid)
+            os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+            os.setresuid(uid, uid, uid)
+        caps.drop_all()
+        prctl.set_no_new_privs()
+        die_with_launcher(lifeline)
+        os.set_inheritable(sock.fileno(), True)
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        start = f"import sys; sys.path.insert(0, {root!r}); from {HAND_MODULE} import main; main({sock.fileno()})"
+        os.execve(sys.executable, [sys.executable, "-IS", "-c", start], {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"})
+
+    child.run_guarded(sock, body)
+
+
+def main(control_fd: int, rootless: bool, owner_uid: int) -> None:
+    """Serve the daemon at the other end of *control_fd*."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the daemon ends sessions in order, then says farewell
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    prctl.set_dumpable(False)
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    try:
+        Launcher(control, rootless, owner_uid).serve()
+    except DeskwardenError as error:
+        with contextlib.suppress(OSError):
+            seqpacket.send_json(control, {"event": "failed", "error": to_wire(error)})

@@ -1,0 +1,592 @@
+"""The operations that build a sandbox: values with `describe()` for people and `execute()` for the launcher.
+
+An operation names what it mounts by the *index of a descriptor* that came with the plan, never by a path: whoever
+opened it was the owner's hand. Targets are resolved below the new root with symlinks refused by the kernel, and a
+directory is created only on the root's own tmpfs, so a mount target never makes a file on a real disk.
+
+Standard library only: runs in the launcher's child between clone and exec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+import socket
+import stat
+import struct
+import termios
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final
+
+from supervisor.linux import mount
+from supervisor.linux.keyring import join_new_session_keyring
+from supervisor.linux.mount import MountAttr
+from supervisor.linux.mountinfo import mount_id_of, read
+from supervisor.linux.netlink import set_loopback_up
+from supervisor.linux.openat2 import (
+    RESOLVE_BENEATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    openat2,
+)
+
+Fd = int
+# asm-generic/ioctls.h; the termios module has neither.
+TIOCSPTLCK: Final = 0x40045431
+TIOCGPTPEER: Final = 0x5441
+_RESOLVE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+# Where the new root is attached until pivot_root; hidden by it for this process alone.
+_SCAFFOLD: Final = "/tmp"
+_LIMITS: Final = {
+    "core": resource.RLIMIT_CORE,
+    "data": resource.RLIMIT_DATA,
+    "fsize": resource.RLIMIT_FSIZE,
+    "memlock": resource.RLIMIT_MEMLOCK,
+    "nofile": resource.RLIMIT_NOFILE,
+    "nproc": resource.RLIMIT_NPROC,
+}
+
+
+@dataclass(slots=True)
+class Context:
+    """What the operations of one plan share while they run.
+
+    `findings` are layers that are not as asked for but were allowed to be so; they end up in the enforcement report.
+    """
+
+    fds: list[int]
+    detached: dict[int, list[int]] = field(default_factory=dict)
+    root_fd: int = -1
+    root_dev: int = -1
+    findings: list[str] = field(default_factory=list)
+
+    def source(self, index: Fd) -> int:
+        """Return the descriptor behind *index*."""
+        return self.fds[index]
+
+    def acquire(self, operations: list[Operation]) -> None:
+        """Clone every source into a detached mount.
+
+        To be called before unshare(CLONE_NEWNS): the kernel clones only mounts of the caller's own namespace, and the
+        descriptors belong to the namespace that the hand shares with the launcher.
+        """
+        for operation in operations:
+            if isinstance(operation, Bind):
+                self.detached[id(operation)] = [mount.clone_tree(self.source(operation.source), operation.recursive)]
+            elif isinstance(operation, Overlay):
+                layers = operation.lower if operation.stage is None else [*operation.lower, operation.stage]
+                self.detached[id(operation)] = [mount.clone_tree(self.source(index)) for index in layers]
+
+
+def _relative(path: str) -> bytes:
+    return os.fsencode(path).lstrip(b"/") or b"."
+
+
+def _open_target(context: Context, path: str) -> int:
+    return openat2(context.root_fd, _relative(path), os.O_PATH, _RESOLVE)
+
+
+def _map_ids(fd: int, userns_fd: int) -> None:
+    try:
+        mount.mount_setattr(fd, MountAttr.IDMAP, userns_fd=userns_fd)
+    except OSError as error:
+        raise OSError(error.errno, f"id mapping: {os.strerror(error.errno or 0)}") from error
+
+
+def _ensure_directory(context: Context, path: str, mode: int = 0o755) -> None:
+    """Create *path* and its missing parents, on the root's tmpfs (or a tmpfs of ours mounted there) only."""
+    parts = [part for part in _relative(path).split(b"/") if part not in (b"", b".")]
+    current = os.dup(context.root_fd)
+    try:
+        for index, part in enumerate(parts):
+            try:
+                following = openat2(current, part, os.O_PATH | os.O_DIRECTORY, _RESOLVE)
+            except FileNotFoundError:
+                _check_own_tmpfs(context, current, path)
+                wanted = mode if index == len(parts) - 1 else 0o755
+                os.mkdir(part, wanted, dir_fd=current)
+                if wanted:  # below the agent's home it is the agent's, or it could not write beside what is shown
+                    above = os.fstat(current)
+                    os.chown(part, above.st_uid, above.st_gid, dir_fd=current, follow_symlinks=False)
+                following = openat2(current, part, os.O_PATH | os.O_DIRECTORY, _RESOLVE)
+            os.close(current)
+            current = following
+    finally:
+        os.close(current)
+
+
+def _ensure_file(context: Context, path: str) -> None:
+    parent, name = os.path.split(_relative(path))
+    if parent:
+        _ensure_directory(context, os.fsdecode(parent))
+    directory = openat2(context.root_fd, parent or b".", os.O_PATH | os.O_DIRECTORY, _RESOLVE)
+    try:
+        try:
+            os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            _check_own_tmpfs(context, directory, path)
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444, dir_fd=directory))
+    finally:
+        os.close(directory)
+
+
+def _check_own_tmpfs(context: Context, directory: int, path: str) -> None:
+    if os.fstat(directory).st_dev not in (context.root_dev, *_own_devices):
+        raise OSError(errno.ENOENT, "mount target does not exist, and is not made on a real disk", path)
+
+
+# Devices of the tmpfs mounts that the running plan made (home, /run, …); one process runs one plan.
+_own_devices: list[int] = []
+
+
+@dataclass(frozen=True, slots=True)
+class MakeRoot:
+    """A fresh tmpfs becomes the root to be; nothing of the host shows in it."""
+
+    op: ClassVar[str] = "root"
+    size_bytes: int = 16 << 20
+
+    def describe(self) -> str:
+        return "mount an empty tmpfs as the root"
+
+    def execute(self, context: Context) -> None:
+        mount.set_propagation("/", mount.MS_REC | mount.MS_PRIVATE)
+        fd = mount.new_mount(
+            "tmpfs", {"mode": "0755", "size": str(self.size_bytes)}, MountAttr.NOSUID | MountAttr.NODEV
+        )
+        mount.move_mount(fd, mount.AT_FDCWD, _SCAFFOLD)
+        context.root_fd = fd
+        context.root_dev = os.fstat(fd).st_dev
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """A directory on the root's tmpfs."""
+
+    op: ClassVar[str] = "directory"
+    path: str
+    mode: int = 0o755
+
+    def describe(self) -> str:
+        return f"make directory {self.path} (mode {self.mode:04o})"
+
+    def execute(self, context: Context) -> None:
+        _ensure_directory(context, self.path, self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSymlink:
+    """A symlink on the root's tmpfs, such as ``bin -> usr/bin``."""
+
+    op: ClassVar[str] = "symlink"
+    path: str
+    target: str
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+    def execute(self, context: Context) -> None:
+        parent, name = os.path.split(_relative(self.path))
+        if parent:
+            _ensure_directory(context, os.fsdecode(parent))
+        directory = openat2(context.root_fd, parent or b".", os.O_PATH | os.O_DIRECTORY, _RESOLVE)
+        try:
+            _check_own_tmpfs(context, directory, self.path)
+            os.symlink(os.fsencode(self.target), name, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """A small file on the root's tmpfs, such as /etc/passwd of the sandbox."""
+
+    op: ClassVar[str] = "file"
+    path: str
+    text: str
+
+    def describe(self) -> str:
+        return f"write {self.path} ({len(self.text)} characters)"
+
+    def execute(self, context: Context) -> None:
+        _ensure_file(context, self.path)
+        # The last component may be a bind of the host's file by now: only ever write to our own tmpfs.
+        fd = openat2(context.root_fd, _relative(self.path), os.O_RDWR, _RESOLVE)
+        try:
+            if os.fstat(fd).st_dev not in (context.root_dev, *_own_devices):
+                raise OSError(errno.EEXIST, "is not on the sandbox's own tmpfs", self.path)
+            os.ftruncate(fd, 0)
+            os.write(fd, os.fsencode(self.text))
+        finally:
+            os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class MountFs:
+    """A new file system instance: tmpfs, proc, devpts, mqueue."""
+
+    op: ClassVar[str] = "mount"
+    fs_type: str
+    path: str
+    options: dict[str, str] = field(default_factory=dict)
+    read_only: bool = False
+    no_exec: bool = True
+
+    def describe(self) -> str:
+        options = ",".join(f"{key}={value}" if value else key for key, value in self.options.items())
+        return f"mount {self.fs_type} on {self.path}" + (f" ({options})" if options else "")
+
+    def execute(self, context: Context) -> None:
+        attributes = MountAttr.NOSUID
+        attributes |= MountAttr.RDONLY if self.read_only else MountAttr(0)
+        attributes |= MountAttr.NOEXEC if self.no_exec else MountAttr(0)
+        if self.fs_type != "devpts":
+            attributes |= MountAttr.NODEV
+        _ensure_directory(context, self.path)
+        target = _open_target(context, self.path)
+        try:
+            fd = mount.new_mount(self.fs_type, {key: value or None for key, value in self.options.items()}, attributes)
+            try:
+                if self.fs_type == "tmpfs":
+                    _own_devices.append(os.fstat(fd).st_dev)
+                mount.move_mount(fd, target)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Show what a descriptor refers to, read-only unless told otherwise.
+
+    Attributes:
+        if_exists: Do nothing when the target is absent (masks below /proc).
+        idmap: Index of a user namespace descriptor whose maps the mount takes.
+    """
+
+    op: ClassVar[str] = "bind"
+    source: Fd
+    path: str
+    origin: str
+    read_only: bool = True
+    recursive: bool = False
+    device: bool = False
+    no_exec: bool = False
+    if_exists: bool = False
+    idmap: Fd | None = None
+
+    def describe(self) -> str:
+        how = "read-only" if self.read_only else "read-write"
+        kind = "device" if self.device else "mount"
+        where = f" at {self.path}" if self.path != self.origin else ""
+        return f"{kind} {self.origin}{where} {how}"
+
+    def execute(self, context: Context) -> None:
+        source = context.source(self.source)
+        if not self.if_exists:
+            make = _ensure_directory if stat.S_ISDIR(os.fstat(source).st_mode) else _ensure_file
+            make(context, self.path)
+        try:
+            target = _open_target(context, self.path)
+        except FileNotFoundError:
+            if self.if_exists:
+                return
+            raise
+        try:
+            (fd,) = context.detached.pop(id(self))
+            try:
+                attributes = MountAttr.NOSUID
+                attributes |= MountAttr(0) if self.device else MountAttr.NODEV
+                attributes |= MountAttr.RDONLY if self.read_only else MountAttr(0)
+                attributes |= MountAttr.NOEXEC if self.no_exec else MountAttr(0)
+                mount.mount_setattr(fd, attributes, recursive=self.recursive)
+                if self.idmap is not None:
+                    _map_ids(fd, context.source(self.idmap))
+                mount.move_mount(fd, target)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An overlay of descriptors: `lower` below, optionally a `stage` (holding ``upper`` and ``work``) for writes.
+
+    Without a stage the last lower must be an empty directory (an overlay needs two layers); sockets, FIFOs and locks
+    of the host then have no effect through it. The options are read back after mounting: the kernel drops some of
+    them without an error.
+
+    Attributes:
+        work: The work directory's name: a review has its own, since mounting empties it.
+        detached: Do not attach; the mount's descriptor goes back to the daemon (for a review).
+        idmap: Index of a user namespace descriptor that all layers are mapped through.
+    """
+
+    op: ClassVar[str] = "overlay"
+    lower: list[Fd]
+    path: str
+    origin: str
+    options: dict[str, str]
+    stage: Fd | None = None
+    read_only: bool = False
+    idmap: Fd | None = None
+    detached: bool = False
+    work: str = "work"
+
+    def describe(self) -> str:
+        how = "read-only" if self.read_only or self.stage is None else "staged for writing"
+        where = f" at {self.path}" if self.path != self.origin else ""
+        return f"overlay {self.origin}{where} {how}"
+
+    def execute(self, context: Context) -> None:
+        fd = self.mount_detached(context)
+        try:
+            _ensure_directory(context, self.path)
+            target = _open_target(context, self.path)
+            try:
+                mount.move_mount(fd, target)
+            finally:
+                os.close(target)
+            self._read_back(context, fd)
+        finally:
+            os.close(fd)
+
+    def mount_detached(self, context: Context) -> int:
+        """Return a descriptor of the mount, attached nowhere; the caller owns it."""
+        layers = context.detached.pop(id(self))
+        try:
+            if self.idmap is not None:
+                for layer in layers:
+                    _map_ids(layer, context.source(self.idmap))
+            options: dict[str, str | bytes | None] = {key: value or None for key, value in self.options.items()}
+            lower_count = len(self.lower)
+            options["lowerdir"] = b":".join(b"/proc/self/fd/%d" % fd for fd in layers[:lower_count])
+            if self.stage is not None:
+                # Both through ONE mount (on two the kernel answers EXDEV), with symlinks refused.
+                stage = layers[lower_count]
+                for key, name in (("upperdir", b"upper"), ("workdir", os.fsencode(self.work))):
+                    layers.append(openat2(stage, name, os.O_PATH | os.O_DIRECTORY, _RESOLVE))
+                    options[key] = b"/proc/self/fd/%d" % layers[-1]
+            attributes = MountAttr.NOSUID | MountAttr.NODEV
+            if self.read_only or self.stage is None:
+                attributes |= MountAttr.RDONLY
+            return mount.new_mount("overlay", options, attributes)
+        finally:
+            for fd in layers:
+                os.close(fd)
+
+    def _read_back(self, context: Context, fd: int) -> None:
+        wanted = {f"{key}={value}" if value else key for key, value in self.options.items()}
+        mount_id = mount_id_of(fd)
+        for entry in read():
+            if entry.mount_id == mount_id:
+                active = set(entry.super_options)
+                # Defaults (…=off) are not shown, nor is xino while one file system makes it needless.
+                missing = sorted(item for item in wanted - active if not item.endswith("=off") and item != "xino=on")
+                if missing:
+                    context.findings.append(f"overlay {self.origin}: kernel dropped {', '.join(missing)}")
+                return
+        context.findings.append(f"overlay {self.origin}: options could not be read back")
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """Write a namespaced sysctl through the sandbox's own /proc."""
+
+    op: ClassVar[str] = "sysctl"
+    name: str
+    value: str
+
+    def describe(self) -> str:
+        return f"set {self.name} = {self.value}"
+
+    def execute(self, context: Context) -> None:
+        path = "proc/sys/" + self.name.replace(".", "/")
+        try:
+            fd = openat2(context.root_fd, path, os.O_WRONLY, _RESOLVE)
+            try:
+                os.write(fd, self.value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            context.findings.append(f"sysctl {self.name}: {os.strerror(error.errno or 0)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectTree:
+    """Make a directory of the sandbox read-only, such as /proc/sys, whose files a rootless agent would own."""
+
+    op: ClassVar[str] = "protect"
+    path: str
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+    def execute(self, context: Context) -> None:
+        target = _open_target(context, self.path)
+        try:
+            fd = mount.clone_tree(target, recursive=True)
+            try:
+                mount.mount_setattr(fd, MountAttr.RDONLY, recursive=True)
+                mount.move_mount(fd, target)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """The network: ``lo`` and nothing else."""
+
+    op: ClassVar[str] = "loopback"
+
+    def describe(self) -> str:
+        return "network: an own namespace with lo only"
+
+    def execute(self, context: Context) -> None:
+        set_loopback_up()
+
+
+@dataclass(frozen=True, slots=True)
+class Hostname:
+    """The UTS name inside."""
+
+    op: ClassVar[str] = "hostname"
+    name: str
+
+    def describe(self) -> str:
+        return f"host name {self.name}"
+
+    def execute(self, context: Context) -> None:
+        socket.sethostname(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """A session keyring of its own."""
+
+    op: ClassVar[str] = "keyring"
+
+    def describe(self) -> str:
+        return "join a new, empty session keyring"
+
+    def execute(self, context: Context) -> None:
+        join_new_session_keyring()
+
+
+@dataclass(frozen=True, slots=True)
+class Pivot:
+    """Make the new root the root, let the old one go, and make the root's tmpfs read-only."""
+
+    op: ClassVar[str] = "pivot"
+
+    def describe(self) -> str:
+        return "pivot_root, old root gone, new root read-only"
+
+    def execute(self, context: Context) -> None:
+        os.fchdir(context.root_fd)
+        mount.pivot_root(".", ".")
+        mount.umount2(".", mount.MNT_DETACH)
+        os.chdir("/")
+        mount.mount_setattr(context.root_fd, MountAttr.RDONLY)
+        os.close(context.root_fd)
+        context.root_fd = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """setrlimit(2), by the names of `_LIMITS`; a value above the inherited hard limit is lowered to it."""
+
+    op: ClassVar[str] = "limits"
+    values: dict[str, int]
+
+    def describe(self) -> str:
+        return "limits: " + ", ".join(f"{name} {value}" for name, value in sorted(self.values.items()))
+
+    def execute(self, context: Context) -> None:
+        for name, value in self.values.items():
+            number = _LIMITS[name]
+            hard = resource.getrlimit(number)[1]
+            limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(number, (limit, limit))
+
+
+Operation = (
+    MakeRoot
+    | MakeDirectory
+    | MakeSymlink
+    | WriteFile
+    | MountFs
+    | Bind
+    | Overlay
+    | Sysctl
+    | ProtectTree
+    | Loopback
+    | Hostname
+    | Keyring
+    | Pivot
+    | Limits
+)
+_CLASSES: Final[dict[str, type[Operation]]] = {
+    cls.op: cls
+    for cls in (
+        MakeRoot,
+        MakeDirectory,
+        MakeSymlink,
+        WriteFile,
+        MountFs,
+        Bind,
+        Overlay,
+        Sysctl,
+        ProtectTree,
+        Loopback,
+        Hostname,
+        Keyring,
+        Pivot,
+        Limits,
+    )
+}
+# The fields that name a descriptor; anything but an index there is refused by the launcher.
+FD_FIELDS: Final = ("source", "lower", "stage", "idmap")
+
+
+def to_json(operation: Operation) -> dict[str, Any]:
+    """Return the JSON form of an operation; `from_json` is the inverse."""
+    return {"op": operation.op} | {item.name: getattr(operation, item.name) for item in fields(operation)}
+
+
+def from_json(value: dict[str, Any]) -> Operation:
+    """Rebuild an operation.
+
+    Raises:
+        ValueError: An unknown operation, or fields that it does not have.
+    """
+    name = value.get("op")
+    cls = _CLASSES.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise ValueError(f"unknown operation {name!r}")
+    known = {item.name for item in fields(cls)}
+    given = {key: item for key, item in value.items() if key != "op"}
+    if not given.keys() <= known:
+        raise ValueError(f"operation {name}: unknown field {sorted(given.keys() - known)}")
+    try:
+        return cls(**given)
+    except TypeError as error:
+        raise ValueError(f"operation {name}: {error}") from error
+
+
+def open_terminal(rows: int, columns: int, owner_uid: int, owner_gid: int) -> tuple[int, int]:
+    """Open a pair on the sandbox's own devpts, after the pivot; returns (master, slave), both the caller's."""
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    with contextlib.suppress(PermissionError):
+        os.fchown(slave, owner_uid, owner_gid)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    return master, slave

@@ -1,0 +1,395 @@
+"""Profile + what the hand opened → the ordered list of operations, the confinement and the command. Pure.
+
+Nothing here touches a file, a socket or a clock: the same values give the same plan, `run --dry-run` prints it, and
+the launcher's child executes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisor.errors import RefusedError
+from supervisor.sandbox.operations import (
+    Bind,
+    Fd,
+    Hostname,
+    Keyring,
+    Limits,
+    Loopback,
+    MakeDirectory,
+    MakeRoot,
+    MakeSymlink,
+    MountFs,
+    Operation,
+    Overlay,
+    Pivot,
+    ProtectTree,
+    Sysctl,
+    WriteFile,
+    to_json,
+)
+from supervisor.sandbox.profile import Profile, is_within
+
+# What of the new /proc is hidden: keys and kernel addresses of the whole machine, and a switch that reboots it.
+MASKED_PROC: Final = ("keys", "key-users", "kallsyms", "kcore", "sysrq-trigger", "timer_list", "sched_debug")
+# Overlay options per mode (KERNEL-FACTS.md); what the kernel drops is found by reading back.
+SYSTEM_OVERLAY: Final = {"index": "on", "nfs_export": "on", "redirect_dir": "on", "metacopy": "off", "xino": "on"}
+ROOTLESS_OVERLAY: Final = {"userxattr": ""}
+# Without an upper layer there is nothing to index.
+SYSTEM_OVERLAY_READ_ONLY: Final = {"xino": "on", "metacopy": "off"}
+# RLIMIT_CORE 1, not 0: at 0 the kernel still starts a piped core handler on the agent's memory (core(5)).
+CORE_LIMIT: Final = 1
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing that the hand opened, or found not to be there.
+
+    Attributes:
+        path: Where it is shown in the sandbox.
+        kind: ``directory``, ``file``, ``device``, ``symlink``.
+        fd: Index among the plan's descriptors; -1 for a symlink.
+        target: A symlink's text.
+        purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected``, ``empty``.
+    """
+
+    path: str
+    kind: str
+    purpose: str
+    fd: Fd = -1
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A staged area: `area` is the real folder, `fd` holds its ``upper`` and ``work``."""
+
+    area: str
+    fd: Fd
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """For whom the agent runs."""
+
+    uid: int
+    gid: int
+    name: str
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the machine and the service give to this session.
+
+    Attributes:
+        agent_uid: The uid that the agent has, as the kernel counts outside.
+        idmap: Index of the mapping owner → agent, or None when the agent has the owner's uid.
+        cgroup: Whether the session has a cgroup of its own; `controllers` those that limit it.
+        memfd_noexec: Value for vm.memfd_noexec, or None on a kernel without it.
+    """
+
+    rootless: bool
+    agent_uid: int
+    agent_gid: int
+    idmap: Fd | None
+    cgroup: bool
+    controllers: tuple[str, ...]
+    memfd_noexec: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run. `stdio` are indices of three descriptors; `terminal` rows and columns of an own one instead."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: str
+    stdio: tuple[Fd, ...] = ()
+    terminal: tuple[int, int] | None = None
+    umask: int = 0o022
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole launch, as a value."""
+
+    operations: tuple[Operation, ...]
+    agent_uid: int
+    agent_gid: int
+    inner_userns: bool
+    seccomp: bytes
+    landlock: tuple[tuple[str, str], ...]
+    command: Command
+    cgroup_limits: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that the launcher's child reads."""
+        return {
+            "operations": [to_json(operation) for operation in self.operations],
+            "agent": {"uid": self.agent_uid, "gid": self.agent_gid, "inner_userns": self.inner_userns},
+            "no_new_privs": True,
+            "capabilities": [],
+            "seccomp": base64.b64encode(self.seccomp).decode(),
+            "landlock": [list(rule) for rule in self.landlock],
+            "command": command_json(self.command),
+        }
+
+    def describe(self) -> list[str]:
+        """Return the plan in words, in the order in which it is carried out."""
+        user = "as you" if self.inner_userns else f"as uid {self.agent_uid}, its own"
+        lines = [operation.describe() for operation in self.operations]
+        lines.append(f"become the agent ({user}), all capabilities dropped, no_new_privs")
+        lines.append("Landlock: " + ", ".join(f"{path} {access}" for path, access in self.landlock))
+        lines.append(f"seccomp: {len(self.seccomp) // 8} instructions")
+        lines.append(f"run {' '.join(self.command.argv)} in {self.command.directory}")
+        return lines
+
+
+def command_json(command: Command) -> dict[str, Any]:
+    """Return the JSON form of a command."""
+    return {
+        "argv": list(command.argv),
+        "environment": dict(command.environment),
+        "directory": command.directory,
+        "stdio": list(command.stdio),
+        "terminal": list(command.terminal) if command.terminal else None,
+        "umask": command.umask,
+    }
+
+
+def build(
+    profile: Profile,
+    owner: Owner,
+    surroundings: Surroundings,
+    sources: Sequence[Source],
+    stages: Sequence[Stage],
+    command: Command,
+    seccomp: bytes,
+    name: str,
+    mode: str,
+) -> Plan:
+    """Return the plan of a session.
+
+    Args:
+        sources: What is shown, each opened by the hand. The one with purpose ``workspace`` is the working area.
+        stages: The staged areas among them; in mode ``direct`` the workspace has none.
+        name: The session's id, the host name inside.
+        mode: ``staged`` or ``direct``.
+    """
+    null = _only(sources, "/dev/null")
+    operations: list[Operation] = [MakeRoot(), Loopback(), Hostname(name), Keyring()]
+    operations += _skeleton(profile, owner, surroundings)
+    operations += [entry for source in sources if source.purpose in ("system", "etc") for entry in _shown(source)]
+    operations += _account_files(owner, surroundings, name)
+    operations += _devices(sources)
+    operations += [
+        Bind(null.fd, f"/proc/{entry}", "/dev/null", device=True, if_exists=True) for entry in MASKED_PROC
+    ]
+    operations += _areas(sources, stages, surroundings, mode)
+    operations += _ask_stubs(profile, owner, sources)
+    if surroundings.memfd_noexec is not None:
+        operations.append(Sysctl("vm.memfd_noexec", str(surroundings.memfd_noexec)))
+    operations += [ProtectTree("/proc/sys"), limits(profile, surroundings), Pivot()]
+    return Plan(
+        operations=tuple(operations),
+        agent_uid=surroundings.agent_uid,
+        agent_gid=surroundings.agent_gid,
+        inner_userns=surroundings.rootless,
+        seccomp=seccomp,
+        landlock=landlock_rules(sources, owner),
+        command=command,
+        cgroup_limits=cgroup_limits(profile, surroundings),
+    )
+
+
+def _only(sources: Sequence[Source], path: str) -> Source:
+    for source in sources:
+        if source.path == path:
+            return source
+    raise RefusedError(f"profile shows no {path}; every sandbox needs it", "add it to the profile's devices")
+
+
+def _file_owner(surroundings: Surroundings) -> dict[str, str]:
+    """The owner of the sandbox's own tmpfs mounts, in the ids of the mount namespace's user namespace."""
+    uid, gid = (0, 0) if surroundings.rootless else (surroundings.agent_uid, surroundings.agent_gid)
+    return {"uid": str(uid), "gid": str(gid)}
+
+
+def _skeleton(profile: Profile, owner: Owner, surroundings: Surroundings) -> list[Operation]:
+    own = _file_owner(surroundings)
+    size = str(profile.limits.tmp_bytes) if profile.limits.tmp_bytes else "50%"
+    return [
+        MountFs("proc", "/proc"),
+        MakeDirectory("/dev"),
+        MountFs("devpts", "/dev/pts", {"newinstance": "", "ptmxmode": "0666", "mode": "0620"}),
+        MountFs("tmpfs", "/dev/shm", {"mode": "1777", "size": size}),
+        MountFs("tmpfs", "/tmp", {"mode": "1777", "size": size}, no_exec=False),
+        MakeSymlink("/var/tmp", "/tmp"),
+        MountFs("tmpfs", "/run", {"mode": "0755", "size": "4194304"}),
+        MountFs("tmpfs", owner.home, {"mode": "0700", "size": size} | own, no_exec=False),
+        MakeSymlink("/dev/ptmx", "pts/ptmx"),
+        MakeSymlink("/dev/fd", "/proc/self/fd"),
+        MakeSymlink("/dev/stdin", "/proc/self/fd/0"),
+        MakeSymlink("/dev/stdout", "/proc/self/fd/1"),
+        MakeSymlink("/dev/stderr", "/proc/self/fd/2"),
+    ]
+
+
+def _shown(source: Source) -> list[Operation]:
+    if source.kind == "symlink":
+        return [MakeSymlink(source.path, source.target)]
+    return [Bind(source.fd, source.path, source.path, recursive=source.purpose == "system")]
+
+
+def _devices(sources: Sequence[Source]) -> list[Operation]:
+    return [
+        Bind(source.fd, source.path, source.path, read_only=False, device=True)
+        for source in sources
+        if source.purpose == "device"
+    ]
+
+
+def _account_files(owner: Owner, surroundings: Surroundings, name: str) -> list[Operation]:
+    uid, gid = surroundings.agent_uid, surroundings.agent_gid
+    account = f"{owner.name}:x:{uid}:{gid}:{owner.name}:{owner.home}:/bin/bash\n" if owner.name != "root" else ""
+    if not account:
+        # The name root with another uid would mislead programs; the agent of root is called agent.
+        account = f"agent:x:{uid}:{gid}:agent:{owner.home}:/bin/bash\n"
+    group = account.split(":", 1)[0]
+    return [
+        WriteFile(
+            "/etc/passwd",
+            "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n"
+            + account
+            + "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        ),
+        WriteFile("/etc/group", f"root:x:0:\n{group}:x:{gid}:\nnogroup:x:65534:\n"),
+        WriteFile("/etc/hosts", f"127.0.0.1 localhost {name}\n::1 localhost ip6-localhost ip6-loopback {name}\n"),
+        WriteFile("/etc/hostname", f"{name}\n"),
+    ]
+
+
+def _areas(
+    sources: Sequence[Source], stages: Sequence[Stage], surroundings: Surroundings, mode: str
+) -> list[Operation]:
+    """What is shown of the owner's files, shallow paths first, so that a deeper one lies on top."""
+    staged = {stage.area: stage for stage in stages}
+    empty = next((source.fd for source in sources if source.purpose == "empty"), None)
+    operations: list[Operation] = []
+    areas = [source for source in sources if source.purpose in ("home", "read", "write", "workspace", "protected")]
+    for source in sorted(areas, key=lambda item: (item.path.count("/"), item.purpose == "protected")):
+        if source.kind == "symlink":
+            operations.append(MakeSymlink(source.path, source.target))
+        elif source.path in staged:
+            options = ROOTLESS_OVERLAY if surroundings.rootless else SYSTEM_OVERLAY
+            operations.append(
+                Overlay(
+                    [source.fd],
+                    source.path,
+                    source.path,
+                    dict(options),
+                    stage=staged[source.path].fd,
+                    idmap=surroundings.idmap,
+                )
+            )
+        elif source.kind == "directory" and source.purpose in ("home", "read") and empty is not None:
+            # An overlay, not a bind: the host's sockets, FIFOs, locks and leases have no effect through it.
+            options = ROOTLESS_OVERLAY if surroundings.rootless else SYSTEM_OVERLAY_READ_ONLY
+            operations.append(
+                Overlay(
+                    [source.fd, empty],
+                    source.path,
+                    source.path,
+                    dict(options),
+                    read_only=True,
+                    idmap=surroundings.idmap,
+                )
+            )
+        else:
+            writable = source.purpose == "write" or (source.purpose == "workspace" and mode == "direct")
+            operations.append(
+                Bind(source.fd, source.path, source.path, read_only=not writable, idmap=surroundings.idmap)
+            )
+    return operations
+
+
+def _ask_stubs(profile: Profile, owner: Owner, sources: Sequence[Source]) -> list[Operation]:
+    """Empty directories that nobody may open, where something can be asked for; never above or in what is shown."""
+    shown = [source.path for source in sources if source.purpose in ("home", "read", "write", "workspace")]
+    stubs = [f"{owner.home}/{os.fsdecode(name)}" for name in profile.files.ask]
+    return [
+        MakeDirectory(stub, 0)
+        for stub in stubs
+        if not any(_below(path, stub) or _below(stub, path) for path in shown)
+    ]
+
+
+def limits(profile: Profile, surroundings: Surroundings) -> Limits:
+    """Return the rlimits; memory and processes too where no cgroup controller limits the whole tree."""
+    values = {"core": CORE_LIMIT}
+    wanted = {
+        "nofile": profile.limits.open_files,
+        "fsize": profile.limits.file_size_bytes,
+        "nproc": profile.limits.pids,
+        "data": None if "memory" in surroundings.controllers else profile.limits.memory_bytes,
+    }
+    values |= {key: value for key, value in wanted.items() if value is not None}
+    return Limits(values)
+
+
+def rlimits(plan: Plan) -> Limits:
+    """Return the plan's own limits, for one more command in the same sandbox."""
+    return next(operation for operation in plan.operations if isinstance(operation, Limits))
+
+
+def cgroup_limits(profile: Profile, surroundings: Surroundings) -> dict[str, int]:
+    """Return the cgroup files to write, of the controllers that this session has."""
+    values: dict[str, int] = {}
+    if "memory" in surroundings.controllers and profile.limits.memory_bytes:
+        values |= {"memory.max": profile.limits.memory_bytes, "memory.swap.max": 0}
+    if "pids" in surroundings.controllers and profile.limits.pids:
+        values["pids.max"] = profile.limits.pids
+    return values
+
+
+def landlock_rules(sources: Sequence[Source], owner: Owner) -> tuple[tuple[str, str], ...]:
+    """Return (path, access) rules; a rule on a directory covers what is mounted below it later."""
+    rules = {
+        "/": "list",
+        "/proc": "write",
+        "/dev": "device",
+        "/dev/shm": "write",
+        "/etc": "read",
+        "/run": "read",
+        "/tmp": "write",
+        owner.home: "write",
+    }
+    for source in sources:
+        if source.kind == "symlink" or source.purpose in ("device", "etc", "empty"):
+            continue
+        writable = source.purpose == "write" or source.purpose == "workspace"
+        covered = any(rules[path] == "write" and _below(source.path, path) for path in rules)
+        if writable or not covered:
+            rules[source.path] = "write" if writable else "read"
+    return tuple(rules.items())
+
+
+def _below(path: str, area: str) -> bool:
+    return is_within(os.fsencode(path), os.fsencode(area))
+
+
+def search_path(path: str, sources: Sequence[Source], home: str) -> str:
+    """Return the caller's PATH without what the sandbox does not show, and the system's own directories after it."""
+    shown = [source.path for source in sources if source.purpose in ("system", "home", "read", "write", "workspace")]
+    kept = [
+        part
+        for part in path.split(":")
+        if part.startswith("/") and any(_below(part, area) or _below(area, part) and _below(area, home) for area in shown)
+    ]
+    return ":".join(dict.fromkeys([*kept, *DEFAULT_PATH.split(":")]))

@@ -1,0 +1,238 @@
+"""Compile the system call rules of a profile to the bytes that `linux.seccomp.load_filter` installs.
+
+The reviewed list is `sandbox_profiles/seccomp.yaml`. Two programs come out of libseccomp and are joined: the first
+judges what is denied and otherwise jumps to the second, the allow-list. So a denial always wins and no rule depends on
+how libseccomp orders overlapping ones. The same input gives the same bytes; runs in the daemon and in `doctor`, never
+in the launcher. Conditions on arguments are masked comparisons: of an int the kernel sees the low 32 bits; so do we.
+
+Source: seccomp(2), libseccomp 2.5 (seccomp_rule_add(3), seccomp_export_bpf(3)).
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from supervisor.errors import LayerMissingError, RefusedError, UsageError
+from supervisor.sandbox.profile import SeccompRules
+from supervisor.sandbox.profile_source import packaged_directory
+from supervisor.sandbox.strict_yaml import read_yaml
+
+MACHINES: Final = ("x86_64", "aarch64")
+
+_INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter, linux/filter.h
+_BPF_JMP_JA: Final = 0x05
+_BPF_RET_K: Final = 0x06
+_RET_ALLOW: Final = 0x7FFF0000
+_WORD: Final = 0xFFFFFFFF
+_UNKNOWN_CALL: Final = -1  # __NR_SCMP_ERROR; other negative numbers are calls that this machine does not have
+_BINARY_TREE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CallGroup:
+    """System calls that are judged alike, and why."""
+
+    name: str
+    why: str
+    calls: tuple[str, ...]
+    errno_name: str = ""
+    lift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentRule:
+    """A denial that depends on one argument: it holds when the argument matches one of *patterns*."""
+
+    why: str
+    calls: tuple[str, ...]
+    argument: int
+    patterns: tuple[tuple[int, int], ...]  # (mask, value)
+    errno_name: str
+    when: tuple[int, int] | None = None  # (argument, value), low 32 bits
+    lift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallTable:
+    """The content of seccomp.yaml."""
+
+    allow: tuple[CallGroup, ...]
+    deny: tuple[CallGroup, ...]
+    arguments: tuple[ArgumentRule, ...]
+    numbers: Mapping[str, int]
+
+
+def compile_filter(rules: SeccompRules, machine: str, *, notify_exec: bool = False) -> bytes:
+    """Return the filter for *rules* as an array of struct sock_filter.
+
+    Args:
+        rules: What the profile changes about the reviewed list.
+        machine: `platform.machine()` of the machine that loads the filter; must be this one.
+        notify_exec: Send execve and execveat to the notification listener instead of allowing them.
+
+    Raises:
+        LayerMissingError: No libseccomp, or a machine that the list was not reviewed for.
+        RefusedError: The profile asks for a call that no profile may have.
+        UsageError: The profile names a call that does not exist.
+    """
+    if machine not in MACHINES:
+        raise LayerMissingError(
+            f"seccomp: no reviewed list of system calls for {machine}, only for {' and '.join(MACHINES)}"
+        )
+    table = load_table()
+    allowed, denied, arguments = select(table, rules)
+    first, second = _Program(_RET_ALLOW, table), _Program(_deny("ENOSYS"), table)
+    for rule in arguments:
+        first.add_patterns(rule)
+    for name, errno_name in sorted(denied.items()):
+        first.add(name, _deny(errno_name))
+    for name in sorted(allowed):
+        notified = notify_exec and name in ("execve", "execveat")
+        second.add(name, first.seccomp.NOTIFY if notified else _RET_ALLOW)
+    return join(first.export(), second.export())
+
+
+def select(table: CallTable, rules: SeccompRules) -> tuple[frozenset[str], dict[str, str], tuple[ArgumentRule, ...]]:
+    """Apply a profile's changes to the table: calls allowed, calls denied with their errno, conditions. Pure."""
+    reason = {call: group for group in table.deny for call in group.calls}
+    for call in rules.allow_extra:
+        group = reason.get(call)
+        if group and "allow_extra" not in group.lift:
+            raise RefusedError(
+                f"seccomp.allow_extra: {call} is never allowed: {group.why}", "remove it from the profile's allow_extra"
+            )
+    lifted = {"user_namespaces"} if rules.user_namespaces else set()
+    opened = {call for group in table.deny if lifted & set(group.lift) for call in group.calls} | set(rules.allow_extra)
+    denied = {call: group.errno_name for group in table.deny for call in group.calls if call not in opened}
+    denied |= dict.fromkeys(rules.deny_extra, "EPERM")
+    allowed = {call for group in table.allow for call in group.calls} | opened
+    arguments = tuple(
+        rule for rule in table.arguments if not lifted & set(rule.lift) and not set(rule.calls) & set(denied)
+    )
+    return frozenset(allowed - set(denied)), denied, arguments
+
+
+def join(first: bytes, second: bytes) -> bytes:
+    """Chain two filters: where *first* would allow, *second* decides.
+
+    Every ``ret ALLOW`` of the first becomes a jump to the start of the second, which loads what it needs itself.
+    """
+    count = len(first) // _INSTRUCTION.size
+    joined = bytearray()
+    for index, (code, true, false, k) in enumerate(_INSTRUCTION.iter_unpack(first)):
+        if (code, k) == (_BPF_RET_K, _RET_ALLOW):
+            joined += _INSTRUCTION.pack(_BPF_JMP_JA, 0, 0, count - index - 1)
+        else:
+            joined += _INSTRUCTION.pack(code, true, false, k)
+    return bytes(joined) + second
+
+
+def complement(values: Iterable[int], bits: int = 32) -> tuple[tuple[int, int], ...]:
+    """Return (mask, value) pairs that together match every *bits*-bit number but *values*.
+
+    libseccomp has "equal under a mask" and no safe "not equal": its NE compares 64 bits, the kernel 32.
+    """
+    wanted = frozenset(values)
+
+    def blocks(prefix: int, depth: int) -> Iterator[tuple[int, int]]:
+        free = bits - depth
+        if not any(value >> free == prefix for value in wanted):
+            yield ((1 << bits) - (1 << free), prefix << free)
+        elif free:
+            yield from blocks(prefix << 1, depth + 1)
+            yield from blocks(prefix << 1 | 1, depth + 1)
+
+    return tuple(blocks(0, 0))
+
+
+@functools.cache
+def load_table() -> CallTable:
+    """Read the packaged seccomp.yaml."""
+    path = packaged_directory() / "seccomp.yaml"
+    raw: Any = read_yaml(path.read_bytes(), str(path)).value
+    return CallTable(
+        allow=tuple(_group(name, body) for name, body in raw["allow"].items()),
+        deny=tuple(_group(name, body) for name, body in raw["deny"].items()),
+        arguments=tuple(_argument_rule(body) for body in raw["arguments"]),
+        numbers=dict(raw["numbers"]),
+    )
+
+
+def _group(name: str, body: Mapping[str, Any]) -> CallGroup:
+    return CallGroup(name, body["why"], tuple(body["calls"]), body.get("errno", ""), tuple(body.get("lift", ())))
+
+
+def _argument_rule(body: Mapping[str, Any]) -> ArgumentRule:
+    bits = body["bits"]
+    if "only" in body:
+        patterns = complement(body["only"], bits)
+    elif "never" in body:
+        patterns = tuple(((1 << bits) - 1, value) for value in body["never"])
+    else:
+        patterns = tuple((1 << bit, 1 << bit) for bit in range(bits) if body["clear_bits"] >> bit & 1)
+    when = (body["when"]["argument"], body["when"]["value"]) if "when" in body else None
+    lift = tuple(body.get("lift", ()))
+    return ArgumentRule(body["why"], tuple(body["calls"]), body["argument"], patterns, body["errno"], when, lift)
+
+
+def _deny(errno_name: str) -> int:
+    number: int = getattr(errno, errno_name)
+    return 0x00050000 | number  # SECCOMP_RET_ERRNO
+
+
+class _Program:
+    """One libseccomp filter under construction."""
+
+    def __init__(self, default_action: int, table: CallTable) -> None:
+        self.seccomp = _library()
+        self._numbers = table.numbers
+        self._filter = self.seccomp.SyscallFilter(default_action)
+        self._default = default_action
+        self._filter.set_attr(self.seccomp.Attr.ACT_BADARCH, self.seccomp.KILL_PROCESS)
+        self._filter.set_attr(self.seccomp.Attr.CTL_OPTIMIZE, _BINARY_TREE)
+
+    def add(self, name: str, action: int, *conditions: tuple[int, int, int]) -> None:
+        """Add one rule; conditions are (argument, mask, value)."""
+        number = self._resolve(name)
+        if number < 0 or action == self._default:
+            return
+        seccomp = self.seccomp
+        compared = [seccomp.Arg(arg, seccomp.MASKED_EQ, mask, value) for arg, mask, value in conditions]
+        self._filter.add_rule(action, number, *compared)
+
+    def add_patterns(self, rule: ArgumentRule) -> None:
+        when = [(rule.when[0], _WORD, rule.when[1])] if rule.when else []
+        for call in rule.calls:
+            for mask, value in rule.patterns:
+                self.add(call, _deny(rule.errno_name), *when, (rule.argument, mask, value))
+
+    def export(self) -> bytes:
+        with tempfile.TemporaryFile() as file:
+            self._filter.export_bpf(file)
+            file.seek(0)
+            return file.read()
+
+    def _resolve(self, name: str) -> int:
+        number: int = self.seccomp.resolve_syscall(self.seccomp.Arch.NATIVE, name)
+        if number != _UNKNOWN_CALL:
+            return number
+        if name in self._numbers:
+            return self._numbers[name]
+        raise UsageError(
+            f"seccomp: no system call is called {name!r}", "the names are in sandbox_profiles/seccomp.yaml"
+        )
+
+
+def _library() -> Any:
+    """Import pyseccomp late: it loads libseccomp, which `profile list` does not need."""
+    try:
+        import pyseccomp  # type: ignore[import-untyped]
+    except (ImportError, RuntimeError) as error:
+        raise LayerMissingError(f"seccomp: libseccomp is not usable: {error}", "apt install libseccomp2") from error
+    return pyseccomp

@@ -1,0 +1,265 @@
+"""One launch: what was asked → opened by the hand → planned → carried out by the launcher."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from supervisor.errors import DeskwardenError, LaunchError, RefusedError, ServiceError, UsageError, from_wire
+from supervisor.linux import landlock, seqpacket
+from supervisor.sandbox import plan as planning
+from supervisor.sandbox import wanted
+from supervisor.sandbox.layers import LayerState, missing
+from supervisor.sandbox.plan import Command, Owner, Plan, Source, Stage, Surroundings
+from supervisor.sandbox.profile import Ceiling, Profile, build_environment, check_ceiling
+from supervisor.session.channel import Channel
+from supervisor.session.console import Console
+from supervisor.session.hands import OPEN_DEADLINE_S, Hand
+from supervisor.session.launcher_client import LauncherClient
+
+# Set-up takes milliseconds; a child that does not answer in this time hangs in the kernel.
+PREPARE_DEADLINE_S: Final = 20.0
+_MEMFD_NOEXEC_FULL: Final = (6, 6)  # at 2 older programs' memfds still work from here on
+_MEMFD_NOEXEC: Final = (6, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the owner typed, checked."""
+
+    argv: tuple[str, ...]
+    workspace: str
+    environment: Mapping[str, str]
+    profile: str = "coding"
+    mode: str = ""
+    name: str = ""
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    overrides: Mapping[str, str | None] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    terminal: tuple[int, int] | None = None
+    umask: int = 0o022
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A launch up to the plan; owns its descriptors until `close`."""
+
+    plan: Plan
+    fds: list[int]
+    areas: list[str]
+    numbers: list[int]
+    notes: list[str]
+    baseline: dict[str, int]
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        seqpacket.close_all(self.fds)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this service can give to its sessions."""
+
+    rootless: bool
+    has_cgroup: bool
+    controllers: tuple[str, ...]
+    kernel: tuple[int, int]
+    owned_places: tuple[str, ...]
+    ceiling: Ceiling
+
+
+def check_request(request: Request, profile: Profile) -> str:
+    """Return the workspace mode, or say what does not fit.
+
+    Raises:
+        UsageError: An unknown mode.
+        RefusedError: A mode that the profile does not allow.
+    """
+    mode = request.mode or profile.workspace.default_mode
+    if mode == "live":
+        raise RefusedError("--mode live comes later", "use --mode staged, then: deskwarden apply")
+    if mode not in ("staged", "direct"):
+        raise UsageError(f"--mode {mode}: want live, staged or direct", "deskwarden run --help")
+    if mode not in profile.workspace.modes:
+        raise RefusedError(
+            f"profile {profile.name} does not allow --mode {mode} (it allows {', '.join(profile.workspace.modes)})",
+            "deskwarden profile list",
+        )
+    return mode
+
+
+async def prepare(
+    request: Request,
+    session_id: str,
+    mode: str,
+    profile: Profile,
+    seccomp: bytes,
+    owner: Owner,
+    hand: Hand,
+    machine: Machine,
+    agent_uid: int,
+    idmap_fd: int | None,
+    stdio: tuple[int, int, int] | None,
+) -> Prepared:
+    """Open what the profile and the flags need, and plan.
+
+    Raises:
+        DeskwardenError: A refusal by name; everything opened is closed again.
+    """
+    check_ceiling(profile, machine.ceiling)
+    environment = build_environment(profile, request.environment, request.overrides)
+    items = wanted.items(profile, owner.home, request.workspace, request.reads, request.writes)
+    if mode == "direct":
+        items += [
+            {"path": f"{request.workspace}/{os.fsdecode(name)}", "purpose": "protected", "required": False}
+            for name in profile.protected
+        ]
+    answer, fds = await hand.ask(
+        "open", (), OPEN_DEADLINE_S, items=items, home=owner.home, mode=mode, id=session_id
+    )
+    try:
+        sources = [Source(**source) for source in answer["sources"]]
+        wanted.check_opened(
+            sources, owner.home, machine.owned_places, machine.ceiling, [*request.reads, *request.writes]
+        )
+        stages = [Stage(stage["area"], stage["fd"]) for stage in answer["stages"]]
+        idmap = None
+        if idmap_fd is not None:
+            fds.append(os.dup(idmap_fd))
+            idmap = len(fds) - 1
+        indices: tuple[int, ...] = ()
+        if stdio is not None:
+            indices = (len(fds), len(fds) + 1, len(fds) + 2)
+            fds += [os.dup(fd) for fd in stdio]
+        workspace = next(source.path for source in sources if source.purpose == "workspace" and source.fd >= 0)
+        agent_gid = agent_uid if idmap is not None else owner.gid
+        surroundings = Surroundings(
+            machine.rootless,
+            agent_uid,
+            agent_gid,
+            idmap,
+            machine.has_cgroup,
+            machine.controllers,
+            2 if machine.kernel >= _MEMFD_NOEXEC_FULL else 1 if machine.kernel >= _MEMFD_NOEXEC else None,
+        )
+        complete_environment(environment, request, sources, owner, session_id, workspace)
+        command = Command(request.argv, environment, workspace, indices, request.terminal, request.umask)
+        plan = planning.build(
+            profile, owner, surroundings, sources, stages, command, seccomp, session_id, mode
+        )
+    except BaseException:
+        seqpacket.close_all(fds)
+        raise
+    numbers = [stage["number"] for stage in answer["stages"]]
+    areas = [stage["area"] for stage in answer["stages"]]
+    return Prepared(plan, fds, areas, numbers, list(answer["notes"]), answer["baseline"])
+
+
+def complete_environment(
+    environment: dict[str, str],
+    request: Request,
+    sources: list[Source],
+    owner: Owner,
+    session_id: str,
+    workspace: str,
+) -> None:
+    """Add what the sandbox itself knows: home, account, search path, session."""
+    name = owner.name if owner.name != "root" else "agent"
+    path = request.overrides.get("PATH") or request.environment.get("PATH", "")
+    environment |= {
+        "HOME": owner.home,
+        "USER": name,
+        "LOGNAME": name,
+        "PWD": workspace,
+        "PATH": planning.search_path(path, sources, owner.home),
+        "DESKWARDEN_SESSION": session_id,
+    }
+    if request.terminal and "TERM" not in environment:
+        environment["TERM"] = request.environment.get("TERM", "xterm-256color")
+
+
+async def carry_out(
+    launcher: LauncherClient, session_id: str, plan: Plan, fds: list[int], console: Console, fail_at: int | None = None
+) -> tuple[int, list[str]]:
+    """Have the launcher start the session; returns PID 1's pid (as outside) and the findings.
+
+    Raises:
+        LaunchError: A step failed, by name; nothing is left of it.
+        NotFoundError: No such command inside. RefusedError: not executable, or the plan was refused.
+    """
+    ours, theirs = seqpacket.pair()
+    channel = Channel(ours)
+    try:
+        try:
+            answer, pidfds = await launcher.ask(
+                "session", (theirs.fileno(),), id=session_id, limits=dict(plan.cgroup_limits)
+            )
+        finally:
+            theirs.close()
+        seqpacket.close_all(pidfds)
+        message = plan.to_json() | ({"fail_at": fail_at} if fail_at is not None else {})
+        findings = await hand_over(channel, message, fds, console)
+        return int(answer["pid"]), findings
+    finally:
+        channel.close()
+
+
+async def hand_over(channel: Channel, plan: dict[str, Any], fds: list[int], console: Console) -> list[str]:
+    """Give a plan to the waiting child; returns its findings once the exec has happened."""
+    master = -1
+    try:
+        async with asyncio.timeout(PREPARE_DEADLINE_S):
+            with contextlib.suppress(BrokenPipeError):
+                await channel.send_json(plan, tuple(fds))
+            prepared = await channel.receive_json()
+            if prepared is None:
+                raise ServiceError("the sandbox's first process died before it could say why", "deskwarden doctor")
+            message, received = prepared
+            if message.get("event") == "error":
+                raise from_wire(message["error"])
+            master = received.pop() if received else -1
+            last = await channel.receive_json()
+            if last is not None:
+                raise from_wire(last[0].get("error", {}))
+    except TimeoutError:
+        raise LaunchError("launch", 110, f"not ready after {PREPARE_DEADLINE_S:.0f} s", "deskwarden doctor") from None
+    except BaseException:
+        if master >= 0:
+            os.close(master)
+        raise
+    if master >= 0:
+        console.take_terminal(master)
+    return [str(item) for item in message["findings"]]
+
+
+def enforcement_report(
+    profile: Profile,
+    machine: Machine,
+    prepared: Prepared,
+    findings: list[str],
+    layers: Iterable[LayerState],
+    own_uid: bool,
+) -> dict[str, Any]:
+    """Return what is really active in this session, for `ps`, every event and the audit record."""
+    plan = prepared.plan
+    return {
+        "service": "rootless" if machine.rootless else "system",
+        "agent_uid": plan.agent_uid,
+        "agent_uid_kind": "its own" if own_uid else "the owner's",
+        "landlock_abi": landlock.abi_version(),
+        "kill": "cgroup" if machine.has_cgroup else "pid namespace",
+        "limits": f"cgroup: {', '.join(machine.controllers)}" if machine.controllers else "rlimits of each process",
+        "network": "closed: an own namespace with lo only",
+        "missing_preferred": [state.name for state in missing(profile.preferred, layers)],
+        "findings": findings + prepared.notes,
+    }
+
+
+def is_unmappable(error: DeskwardenError) -> bool:
+    """Return whether a launch failed because a file system cannot map ids (FUSE, an idmapped home, tmpfs before 6.3)."""
+    return isinstance(error, LaunchError) and "id mapping" in error.detail

@@ -1,0 +1,465 @@
+"""All sessions of this daemon: start, list, signal, freeze, end, prune. Owners never see each other's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from supervisor.clock import now_ns
+from supervisor.errors import DeskwardenError, RefusedError, UsageError
+from supervisor.ids import is_session_name, new_session_id
+from supervisor.linux import seqpacket
+from supervisor.sandbox.layers import LayerState, check_required
+from supervisor.sandbox.operations import Keyring, to_json
+from supervisor.sandbox.plan import Command, Owner, command_json, rlimits
+from supervisor.sandbox.profile import Profile, build_environment
+from supervisor.session import launch
+from supervisor.session.agent_ids import AgentIds
+from supervisor.session.channel import Channel
+from supervisor.session.console import Console, Log
+from supervisor.session.hands import Hand, Hands
+from supervisor.session.launch import Machine, Prepared, Request
+from supervisor.session.launcher_client import LauncherClient
+from supervisor.session.profiles import Profiles
+from supervisor.session.session import Execution, Session
+from supervisor.session.state import LIVE_STATES, Record, State
+
+_logger = logging.getLogger(__name__)
+
+STOP_GRACE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, in the kernel's word; `config` is their own profiles' directory when this service may read it."""
+
+    owner: Owner
+    config: Path | None
+
+
+class SessionService:
+    """The one owner of all sessions, hands and agent uids."""
+
+    def __init__(
+        self,
+        launcher: LauncherClient,
+        hands: Hands,
+        state: State,
+        machine: Machine,
+        logs: str,
+        layers: tuple[LayerState, ...],
+    ) -> None:
+        self._launcher = launcher
+        self._hands = hands
+        self._state = state
+        self._machine = machine
+        self._logs = logs
+        self._layers = layers
+        self._profiles = Profiles()
+        self._ids = AgentIds()
+        self._idmaps: dict[tuple[int, int, int], int] = {}
+        self._live: dict[str, Session] = {}
+        self._starting: dict[str, int | None] = {}
+        self._reasons: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        launcher.on_exit = self._on_exit
+
+    # ---- starting ----
+
+    async def run(self, caller: Caller, request: Request, client: Channel | None) -> Session:
+        """Start a session; returns it running, with *client* attached to its console.
+
+        Raises:
+            DeskwardenError: What failed, by name; nothing is left of it.
+        """
+        if request.name and not is_session_name(request.name):
+            raise UsageError(f"--name {request.name!r}: want lower-case letters, digits, - _ .", "choose another --name")
+        if request.name and any(session.record.name == request.name for session in self.live_of(caller)):
+            raise UsageError(f"a session named {request.name} is running", f"deskwarden attach {request.name}")
+        own_uid = not self._machine.rootless
+        try:
+            return await self._start(caller, request, own_uid, client)
+        except DeskwardenError as error:
+            if not (own_uid and launch.is_unmappable(error)):
+                raise
+            if caller.owner.uid == 0:
+                raise RefusedError(
+                    f"{request.workspace}: its file system cannot give the agent a uid of its own; root's is never given",
+                    "use a folder on ext4, xfs or btrfs, or run as an ordinary user",
+                ) from error
+        return await self._start(caller, request, False, client)
+
+    async def _start(self, caller: Caller, request: Request, own_uid: bool, client: Channel | None) -> Session:
+        owner = caller.owner
+        compiled = self._profiles.get(request.profile, caller.config)
+        profile = with_limits(compiled.profile, request.limits)
+        check_required(profile.requires, self._layers)
+        mode = launch.check_request(request, profile)
+        session_id = new_session_id()
+        hand = await self._hands.of(owner.uid, owner.gid)
+        agent_uid = self._ids.lend() if own_uid else owner.uid
+        log_path = f"{self._logs}/{session_id}.log"
+        console = Console(Log(log_path))
+        self._starting[session_id] = None
+        try:
+            idmap = await self._idmap(owner, agent_uid) if own_uid else None
+            prepared, pid, findings = await self._launch(
+                request, session_id, mode, profile, compiled.seccomp, owner, hand, agent_uid, idmap, console
+            )
+        except BaseException:
+            self._starting.pop(session_id)
+            await console.close()
+            _remove_log(log_path)
+            if own_uid:
+                self._ids.give_back(agent_uid)
+            self.spawn(self._remove_stage(hand, session_id), f"remove the stage of {session_id}")
+            raise
+        command = os.path.basename(request.argv[0])[:24] or "agent"
+        record = Record(
+            id=session_id,
+            name=request.name or f"{command}-{session_id[:4]}",
+            owner_uid=owner.uid,
+            owner_gid=owner.gid,
+            profile=profile.name,
+            mode=mode,
+            workspace=prepared.plan.command.directory,
+            argv=list(request.argv),
+            areas=prepared.areas,
+            numbers=prepared.numbers,
+            agent_uid=agent_uid,
+            pid=pid,
+            state="running",
+            started_ns=now_ns(),
+            report=launch.enforcement_report(profile, self._machine, prepared, findings, self._layers, own_uid),
+            baseline=prepared.baseline,
+            runs_later=[os.fsdecode(pattern) for pattern in profile.runs_later],
+        )
+        session = Session(record, self._state, Execution(console), prepared.plan, profile)
+        self._state.put(record)
+        self._live[session_id] = session
+        console.client = client
+        console.start()
+        status = self._starting.pop(session_id)
+        if status is not None:
+            self._end(session, status)
+        return session
+
+    async def _launch(
+        self,
+        request: Request,
+        session_id: str,
+        mode: str,
+        profile: Profile,
+        seccomp: bytes,
+        owner: Owner,
+        hand: Hand,
+        agent_uid: int,
+        idmap: int | None,
+        console: Console,
+    ) -> tuple[Prepared, int, list[str]]:
+        agent_ends: tuple[int, int, int] | None = None
+        prepared: Prepared | None = None
+        try:
+            if request.terminal is None:
+                agent_ends = console.make_pipes()
+            prepared = await launch.prepare(
+                request, session_id, mode, profile, seccomp, owner, hand, self._machine, agent_uid, idmap, agent_ends
+            )
+            pid, findings = await launch.carry_out(self._launcher, session_id, prepared.plan, prepared.fds, console)
+            return prepared, pid, findings
+        finally:
+            seqpacket.close_all(list(agent_ends or ()))
+            if prepared is not None:
+                prepared.close()
+
+    async def _idmap(self, owner: Owner, agent_uid: int) -> int:
+        key = (owner.uid, owner.gid, agent_uid)
+        if key not in self._idmaps:
+            ids = {"owner": [owner.uid, owner.gid], "agent": [agent_uid, agent_uid]}
+            _answer, fds = await self._launcher.ask("idmap", **ids)
+            self._idmaps[key] = fds[0]
+        return self._idmaps[key]
+
+    async def describe(self, caller: Caller, request: Request) -> list[str]:
+        """Return the plan of a launch in words; nothing is started and nothing is left."""
+        owner = caller.owner
+        compiled = self._profiles.get(request.profile, caller.config)
+        profile = with_limits(compiled.profile, request.limits)
+        check_required(profile.requires, self._layers)
+        mode = launch.check_request(request, profile)
+        session_id = new_session_id()
+        hand = await self._hands.of(owner.uid, owner.gid)
+        console = Console(None)
+        agent_ends = console.make_pipes()
+        agent_uid = owner.uid if self._machine.rootless else self._ids.lend()
+        try:
+            idmap = None if self._machine.rootless else await self._idmap(owner, agent_uid)
+            prepared = await launch.prepare(
+                request,
+                session_id,
+                mode,
+                profile,
+                compiled.seccomp,
+                owner,
+                hand,
+                self._machine,
+                agent_uid,
+                idmap,
+                agent_ends,
+            )
+            prepared.close()
+            return prepared.plan.describe()
+        finally:
+            seqpacket.close_all(list(agent_ends))
+            await console.close()
+            if not self._machine.rootless:
+                self._ids.give_back(agent_uid)
+            await self._remove_stage(hand, session_id)
+
+    async def exec(
+        self,
+        session: Session,
+        argv: tuple[str, ...],
+        environment: Mapping[str, str],
+        overrides: Mapping[str, str | None],
+        terminal: tuple[int, int] | None,
+        client: Channel,
+    ) -> tuple[str, Execution]:
+        """Start one more command inside, under the same confinement; returns its key and handle.
+
+        Raises:
+            DeskwardenError: It was not found, is not executable, or the session is not running.
+        """
+        if session.record.state != "running":
+            raise RefusedError(f"session {session.record.name} is {session.record.state}", "deskwarden ps")
+        plan = session.plan
+        variables = dict(plan.command.environment)
+        if overrides:
+            variables |= build_environment(session.profile, environment, overrides)
+            variables |= {key: plan.command.environment[key] for key in ("HOME", "USER", "PATH", "DESKWARDEN_SESSION")}
+        console = Console(None)
+        agent_ends = console.make_pipes() if terminal is None else None
+        command = Command(argv, variables, plan.command.directory, (0, 1, 2) if agent_ends else (), terminal)
+        message = plan.to_json() | {
+            "operations": [to_json(rlimits(plan)), to_json(Keyring())],
+            "command": command_json(command),
+        }
+        key = new_session_id()
+        ours, theirs = seqpacket.pair()
+        channel = Channel(ours)
+        execution = Execution(console)
+        session.execs[key] = execution
+        try:
+            try:
+                _answer, pidfds = await self._launcher.ask(
+                    "exec", (theirs.fileno(),), id=session.record.id, exec=key
+                )
+            finally:
+                theirs.close()
+            seqpacket.close_all(pidfds)
+            await launch.hand_over(channel, message, list(agent_ends or ()), console)
+        except BaseException:
+            session.execs.pop(key, None)
+            await console.close()
+            raise
+        finally:
+            channel.close()
+            seqpacket.close_all(list(agent_ends or ()))
+        console.client = client
+        console.start()
+        return key, execution
+
+    # ---- ending ----
+
+    def _on_exit(self, event: dict[str, Any]) -> None:
+        """The launcher reaped something: a session's PID 1, an exec, a hand."""
+        if event["kind"] == "hand":
+            self._hands.ended(int(event["pid"]))
+            return
+        session = self._live.get(event["id"])
+        if event["kind"] == "exec":
+            execution = session.execs.pop(event["exec"], None) if session else None
+            if execution is not None:
+                self.spawn(execution.finish(int(event["status"])), f"end of exec {event['exec']}")
+        elif session is not None:
+            self._end(session, int(event["status"]))
+        elif event["id"] in self._starting:
+            self._starting[event["id"]] = int(event["status"])
+
+    def _end(self, session: Session, status: int) -> None:
+        self.spawn(self._finish(session, status), f"end of {session.record.id}")
+
+    async def _finish(self, session: Session, status: int) -> None:
+        record = session.record
+        await session.finish(status, self._reasons.pop(record.id, ""))
+        self._live.pop(record.id, None)
+        if not self._machine.rootless:
+            self._ids.give_back(record.agent_uid)
+        session.on_ended.set()
+
+    async def stop(self, session: Session, grace_s: float = STOP_GRACE_S, reason: str = "stopped") -> None:
+        """End a session in order: SIGTERM to the agent's group, after *grace_s* SIGKILL to everything."""
+        self._reasons[session.record.id] = reason
+        if session.record.state == "frozen":
+            await self.set_frozen(session, False)
+        with contextlib.suppress(DeskwardenError):
+            await self._launcher.ask("signal", id=session.record.id, signal=int(signal.SIGTERM))
+            if session.main.console.is_terminal:
+                # An interactive shell ignores SIGTERM; a terminal that goes away is said with SIGHUP.
+                await self._launcher.ask("signal", id=session.record.id, signal=int(signal.SIGHUP))
+        try:
+            async with asyncio.timeout(grace_s):
+                await session.on_ended.wait()
+        except TimeoutError:
+            await self.kill(session, reason)
+
+    async def kill(self, session: Session, reason: str = "killed") -> None:
+        """End a session at once; waits until nothing of it is left."""
+        self._reasons[session.record.id] = reason
+        with contextlib.suppress(DeskwardenError):
+            await self._launcher.ask("kill", id=session.record.id)
+        await session.on_ended.wait()
+
+    async def signal(self, session: Session, number: int, execution: str = "") -> None:
+        """Forward a signal to the agent (or to one exec inside)."""
+        with contextlib.suppress(DeskwardenError):
+            await self._launcher.ask("signal", id=session.record.id, signal=number, exec=execution)
+
+    async def resume(self, session: Session) -> None:
+        """Let stopped jobs go on, as a shell's ``fg`` does."""
+        with contextlib.suppress(DeskwardenError):
+            await self._launcher.ask("continue", id=session.record.id)
+
+    async def set_frozen(self, session: Session, frozen: bool) -> float:
+        """Freeze or thaw the whole tree; returns the measured bound in ms."""
+        answer, _fds = await self._launcher.ask("freeze" if frozen else "thaw", id=session.record.id)
+        session.change(state="frozen" if frozen else "running")
+        return float(answer["bound_ms"])
+
+    async def end_all(self) -> None:
+        """End every session, the newest first; they may depend on older ones."""
+        newest_first = sorted(self._live.values(), key=lambda session: -session.record.started_ns)
+        for session in newest_first:
+            await self.stop(session, reason="the service stopped")
+        await self._launcher.farewell()
+
+    # ---- asking ----
+
+    def live_of(self, caller: Caller) -> list[Session]:
+        """Return the caller's living sessions."""
+        return [session for session in self._live.values() if session.record.owner_uid == caller.owner.uid]
+
+    @property
+    def live_count(self) -> int:
+        """How many sessions are running, of all owners."""
+        return len(self._live)
+
+    def records(self, caller: Caller) -> list[Record]:
+        """Return the caller's sessions, also ended ones, oldest first."""
+        return self._state.of_owner(caller.owner.uid)
+
+    def find(self, caller: Caller, word: str) -> Record:
+        """Return the caller's session of that id, name or ``last``; the newest of several with one name.
+
+        Raises:
+            UsageError: There is none; another owner's sessions are never told apart from missing ones.
+        """
+        records = self.records(caller)
+        matches = records if word == "last" else [item for item in records if word in (item.id, item.name)]
+        if not matches:
+            raise UsageError(
+                "you have no sessions yet" if word == "last" else f"no session {word!r}", "deskwarden ps --all"
+            )
+        return matches[-1]
+
+    def find_live(self, caller: Caller, word: str) -> Session:
+        """Return the caller's living session.
+
+        Raises:
+            UsageError: There is none, or it has ended.
+        """
+        if word == "last":
+            living = sorted(self.live_of(caller), key=lambda session: session.record.started_ns)
+            if living:
+                return living[-1]
+        record = self.find(caller, word)
+        session = self._live.get(record.id)
+        if session is None:
+            raise UsageError(f"session {record.name} has ended", f"deskwarden show {record.id}")
+        return session
+
+    def log_path(self, record: Record) -> str:
+        """Return where the output of a session is kept."""
+        return f"{self._logs}/{record.id}.log"
+
+    async def hand_of(self, caller: Caller) -> Hand:
+        """Return the caller's hand."""
+        return await self._hands.of(caller.owner.uid, caller.owner.gid)
+
+    @property
+    def launcher(self) -> LauncherClient:
+        """The launcher, for reviews."""
+        return self._launcher
+
+    @property
+    def rootless(self) -> bool:
+        """Whether this service runs without root."""
+        return self._machine.rootless
+
+    # ---- forgetting ----
+
+    async def forget(self, caller: Caller, record: Record) -> None:
+        """Remove an ended session: record, log and staged files. Undo steps stay.
+
+        Raises:
+            RefusedError: It is running.
+        """
+        if record.id in self._live or record.state in LIVE_STATES:
+            raise RefusedError(f"session {record.name} is running", f"deskwarden stop {record.id}")
+        await self._remove_stage(await self.hand_of(caller), record.id)
+        _remove_log(self.log_path(record))
+        self._state.remove(record.id)
+
+    async def _remove_stage(self, hand: Hand, session_id: str) -> None:
+        with contextlib.suppress(DeskwardenError):
+            await self._launcher.ask("remove", (hand.store_fd,), name=session_id)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Start a task that is kept until it ends; an error of it is logged, never lost."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _logger.error("%s: %s", task.get_name(), task.exception(), exc_info=task.exception())
+
+
+def with_limits(profile: Profile, wanted: Mapping[str, int]) -> Profile:
+    """Return the profile with ``--memory`` and ``--pids``; they may only lower what it says.
+
+    Raises:
+        RefusedError: A flag asks for more.
+    """
+    limits = profile.limits
+    for name, value in wanted.items():
+        most = getattr(limits, name)
+        if most is not None and value > most:
+            raise RefusedError(f"--{name.split('_')[0]} {value}: profile {profile.name} allows {most}", "lower it")
+        limits = replace(limits, **{name: value})  # type: ignore[arg-type]
+    return replace(profile, limits=limits)
+
+
+def _remove_log(path: str) -> None:
+    for name in (path, path + ".1"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)

@@ -1,0 +1,62 @@
+"""One session: what is running, its console, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from supervisor.clock import now_ns
+from supervisor.sandbox.plan import Plan
+from supervisor.sandbox.profile import Profile
+from supervisor.session.console import Console
+from supervisor.session.state import Record, State
+
+# Output that is still in a pipe when the last process has ended is read within this time.
+DRAIN_S = 2.0
+
+
+@dataclass(slots=True)
+class Execution:
+    """One command inside: the session's own, or an `exec`'s."""
+
+    console: Console
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_code: int | None = None
+
+    async def finish(self, status: int) -> None:
+        """Drain the output, then tell everybody who waits. *status*: exit code, or minus the signal."""
+        await self.console.drained(DRAIN_S)
+        await self.console.close()
+        self.exit_code = shell_code(status)
+        self.ended.set()
+
+
+@dataclass(slots=True)
+class Session:
+    """A living session; its record is what stays."""
+
+    record: Record
+    state: State
+    main: Execution
+    plan: Plan
+    profile: Profile
+    execs: dict[str, Execution] = field(default_factory=dict)
+    on_ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def change(self, **fields: object) -> None:
+        """Change the record and make it durable."""
+        self.record = replace(self.record, **fields)  # type: ignore[arg-type]
+        self.state.put(self.record)
+
+    async def finish(self, status: int, reason: str) -> None:
+        """Note the end: every process of the session is gone."""
+        for execution in self.execs.values():
+            if not execution.ended.is_set():
+                await execution.finish(-9)
+        await self.main.finish(status)
+        self.change(state="ended", ended_ns=now_ns(), exit_code=shell_code(status), reason=reason)
+
+
+def shell_code(status: int) -> int:
+    """Return the exit code as a shell says it: 128+N for a death by signal N."""
+    return status if status >= 0 else 128 - status

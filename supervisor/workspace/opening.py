@@ -1,0 +1,192 @@
+"""What the hand opens for a launch: every path of the plan becomes a descriptor, as the owner, symlinks refused.
+
+A path is first resolved by the owner's own rights and then opened by `openat2` without any symlink; what changed in
+between is an error, never a different file. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import stat
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from supervisor.errors import LaunchError, RefusedError
+from supervisor.linux.openat2 import AT_FDCWD, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from supervisor.workspace import area_check
+from supervisor.workspace.area import take_baseline
+
+_STRICT: Final = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One answer; `fd` is an index into the descriptors that go with it, -1 for a symlink."""
+
+    path: str
+    kind: str
+    purpose: str
+    fd: int = -1
+    target: str = ""
+
+
+class Opener:
+    """Collect descriptors for one launch; `close` gives them back when it fails."""
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+        self.opened: list[Opened] = []
+
+    def add(self, item: dict[str, Any]) -> None:
+        """Open one item: ``{path, purpose, required}``; a path with ``*`` is a glob (system files only)."""
+        path, purpose = str(item["path"]), str(item["purpose"])
+        if "*" in path and purpose == "etc":
+            for match in sorted(glob.glob(path)):
+                self._add_plain(match, purpose, False)
+        elif purpose in ("system", "etc", "device"):
+            self._add_plain(path, purpose, bool(item.get("required")))
+        else:
+            self._add_resolved(path, purpose, bool(item.get("required")))
+
+    def _add_plain(self, path: str, purpose: str, required: bool) -> None:
+        """System paths: a symlink stays one."""
+        try:
+            if os.path.islink(path):
+                self.opened.append(Opened(path, "symlink", purpose, -1, os.readlink(path)))
+                return
+            self._keep(path, path, purpose)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if required:
+                raise _not_opened(path, error) from error
+        except PermissionError as error:
+            if required:
+                raise _not_opened(path, error) from error
+
+    def _add_resolved(self, path: str, purpose: str, required: bool) -> None:
+        """The owner's paths: shown where they really are, and linked to from where they were named."""
+        real = os.path.realpath(path)
+        try:
+            self._keep(real, real, purpose)
+        except OSError as error:
+            if required or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+                raise _not_opened(path, error) from error
+            return
+        if real != path:
+            self.opened.append(Opened(path, "symlink", purpose, -1, real))
+
+    def _keep(self, path: str, shown: str, purpose: str) -> None:
+        fd = openat2(AT_FDCWD, path, os.O_PATH, _STRICT)
+        mode = os.fstat(fd).st_mode
+        kind = (
+            "directory"
+            if stat.S_ISDIR(mode)
+            else "file"
+            if stat.S_ISREG(mode)
+            else "device"
+            if stat.S_ISCHR(mode)
+            else ""
+        )
+        if not kind:
+            os.close(fd)
+            raise RefusedError(f"{path}: neither a file nor a directory", "only files and directories can be shown")
+        self.fds.append(fd)
+        self.opened.append(Opened(shown, kind, purpose, len(self.fds) - 1))
+
+    def close(self) -> None:
+        """Close everything that was opened."""
+        while self.fds:
+            with contextlib.suppress(OSError):
+                os.close(self.fds.pop())
+
+
+def _not_opened(path: str, error: OSError) -> LaunchError:
+    return LaunchError(f"open {path}", error.errno or 0, "", f"check the path and your rights to it: ls -ld {path}")
+
+
+def open_all(request: dict[str, Any], store_fd: int, empty_fd: int) -> tuple[dict[str, Any], list[int]]:
+    """Answer an ``open`` request: open its items, check its areas, make the stages.
+
+    Returns:
+        The answer's fields and the descriptors that go with it (the caller closes them after sending).
+    """
+    opener = Opener()
+    made: list[str] = []
+    try:
+        for item in request["items"]:
+            opener.add(item)
+        answer: dict[str, Any] = {"notes": []}
+        answer["areas"] = _check_areas(opener, request, answer["notes"])
+        answer["stages"] = _make_stages(opener, request, answer["areas"], store_fd, made)
+        opener.fds.append(os.dup(empty_fd))
+        opener.opened.append(Opened("", "directory", "empty", len(opener.fds) - 1))
+        baseline = take_baseline()
+        answer["baseline"] = {
+            "started_ns": baseline.started_ns,
+            "realtime_minus_boottime_ns": baseline.realtime_minus_boottime_ns,
+        }
+        answer["sources"] = [asdict(item) for item in opener.opened]
+        return answer, opener.fds
+    except BaseException:
+        opener.close()
+        raise
+
+
+def _check_areas(opener: Opener, request: dict[str, Any], notes: list[str]) -> list[str]:
+    """Check each area that the agent may write; returns their paths, the workspace first."""
+    areas = []
+    for item in list(opener.opened):
+        if item.purpose not in ("workspace", "write") or item.kind == "symlink":
+            continue
+        fd = opener.fds[item.fd]
+        if item.kind != "directory":
+            if item.purpose == "workspace":
+                raise RefusedError(f"{item.path}: the workspace is not a directory", "name a directory with -C DIR")
+            continue
+        area_check.check(item.path, fd, request["home"], request["mode"], notes)
+        areas.append(item.path)
+        if item.purpose == "workspace":
+            for path in area_check.git_common_directory(item.path, fd):
+                opener._add_resolved(path, "write", True)
+                areas.append(path)
+    return areas
+
+
+def _make_stages(
+    opener: Opener, request: dict[str, Any], areas: list[str], store_fd: int, made: list[str]
+) -> list[dict[str, Any]]:
+    """Make ``sessions/ID/aN/{upper,work}`` for each staged area; the upper looks like the real folder's root."""
+    stages: list[dict[str, Any]] = []
+    workspace = next((item.path for item in opener.opened if item.purpose == "workspace"), None)
+    for number, path in enumerate(areas):
+        if path == workspace and request["mode"] == "direct":
+            continue
+        source = next(item for item in opener.opened if item.path == path and item.kind == "directory")
+        fd = make_stage(store_fd, str(request["id"]), number, os.fstat(opener.fds[source.fd]))
+        opener.fds.append(fd)
+        stages.append({"area": path, "number": number, "fd": len(opener.fds) - 1})
+        made.append(path)
+    return stages
+
+
+def make_stage(store_fd: int, session: str, number: int, real: os.stat_result) -> int:
+    """Make the stage of area *number*; returns its directory descriptor."""
+    current = os.dup(store_fd)
+    try:
+        for part in ("sessions", session, f"a{number}"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o700, dir_fd=current)
+            following = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
+            os.close(current)
+            current = following
+        os.mkdir("upper", 0o700, dir_fd=current)
+        os.mkdir("work", 0o700, dir_fd=current)
+        with contextlib.suppress(PermissionError):
+            os.chown("upper", -1, real.st_gid, dir_fd=current)
+        os.chmod("upper", stat.S_IMODE(real.st_mode), dir_fd=current)
+        return current
+    except BaseException:
+        os.close(current)
+        raise

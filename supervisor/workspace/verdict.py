@@ -1,0 +1,99 @@
+"""What a change needs from a person before it is applied: refused, held, or only a note.
+
+Pure. Standard library only.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from supervisor.workspace.change import Change
+from supervisor.workspace.runs_later import RunsLater
+from supervisor.workspace.version import ACLS, Version
+
+_SPECIAL: Final = ("FIFO", "socket", "character device", "block device")
+_SPECIAL_BITS: Final = ((stat.S_ISUID, "setuid"), (stat.S_ISGID, "setgid"), (stat.S_ISVTX, "sticky"))
+
+
+def judge(change: Change, rules: RunsLater, folder_mode: int) -> Change:
+    """Fill in what needs a person's word: refused, held, notes. *folder_mode* is the mode of the folder it lands in."""
+    if change.refused:
+        return change
+    refused = _refusal(change)
+    if refused:
+        return replace(change, refused=refused)
+    notes, held = list(_notes(change)), []
+    if not change.is_directory:
+        held = [why for why in {rules.why(change.path), rules.why(change.old_path)} if why]
+    if change.new is not None:
+        held += _exposures(change.new, change.old, folder_mode)
+    return replace(change, held="; ".join(held), notes=tuple(notes))
+
+
+def _refusal(change: Change) -> str:
+    if change.new is not None and change.new.type in _SPECIAL:
+        return f"a {change.new.type} is never applied"
+    if change.old is not None and change.old.type in _SPECIAL:
+        return f"the real folder holds a {change.old.type} here, whose removal could not be undone: remove it yourself"
+    if change.kind in ("mode", "metadata") and change.old is not None and change.new is not None:
+        return _nothing_left(change.new, change.old)
+    return ""
+
+
+def _nothing_left(new: Version, old: Version) -> str:
+    """Return why nothing of a change of metadata would be applied, or an empty string."""
+    if new.xattrs != old.xattrs or applied_mode(new, old.mode) != old.mode & 0o7777:
+        return ""
+    if new.mode != old.mode:
+        return "setuid, setgid and sticky are never applied to a file"
+    return "the owner of a file is never changed"
+
+
+def applied_mode(new: Version, folder_mode: int) -> int:
+    """Return the mode that an apply gives: files lose the special bits, folders inherit setgid from theirs."""
+    if new.type != "directory":
+        return new.mode & 0o777
+    return new.mode & ~stat.S_ISUID | folder_mode & stat.S_ISGID
+
+
+def _notes(change: Change) -> Iterator[str]:
+    new, old = change.new, change.old
+    if new is None:
+        return
+    if new.type == "file":
+        dropped = [word for bit, word in _SPECIAL_BITS if new.mode & bit]
+        if dropped:
+            yield f"{', '.join(dropped)} dropped"
+    before = {name for name, _ in old.xattrs} if old else set()
+    after = {name for name, _ in new.xattrs}
+    for verb, names in (("sets", after - before), ("removes", before - after)):
+        for name in sorted(names):
+            if name not in ACLS:
+                yield f"{verb} extended attribute {name}"
+    if old is not None and (old.uid, old.gid) != (new.uid, new.gid):
+        yield f"owner {old.uid}:{old.gid} is kept, not {new.uid}:{new.gid}"
+
+
+def _exposures(new: Version, old: Version | None, folder_mode: int) -> Iterator[str]:
+    """Return what the change would open to other users.
+
+    Execution by those who may read already is no widening. A new entry may be 0644 or 0755 like any umask 022 file, and
+    group-writable in a folder that is (umask 002).
+    """
+    if new.type == "symlink":
+        return
+    if new.acls and new.acls != (old.acls if old is not None else ()):
+        yield "has an access control list"
+    if old is not None and old.type == new.type:
+        allowed = old.mode | (old.mode & 0o044) >> 2
+    else:
+        allowed = 0o755 | folder_mode & 0o020
+    if new.mode & 0o077 & ~allowed:
+        before = f"{old.mode:04o} to " if old is not None else ""
+        yield f"opens the mode to others: {before}{new.mode & 0o777:04o}"
+    special = stat.S_ISUID | stat.S_ISGID
+    if new.type == "directory" and new.mode & special & ~(old.mode if old is not None else folder_mode):
+        yield "sets setuid or setgid on a directory"

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from supervisor.workspace.change import Change
+from supervisor.workspace.runs_later import RunsLater
+from supervisor.workspace.verdict import judge
+from supervisor.workspace.version import Type
+from tests.unit.workspace.versions import make_version
+
+
+@pytest.mark.parametrize(
+    ("old_mode", "new_mode", "is_held"),
+    [
+        (0o644, 0o755, False),  # who may read may run
+        (0o600, 0o640, True),
+        (0o640, 0o644, True),
+        (0o600, 0o711, True),
+        (0o644, 0o664, True),
+        (0o755, 0o700, False),
+        (None, 0o644, False),
+        (None, 0o755, False),
+        (None, 0o664, True),
+        (None, 0o666, True),
+    ],
+)
+def test_a_mode_that_opens_a_file_to_others_is_held(old_mode: int | None, new_mode: int, is_held: bool) -> None:
+    old = None if old_mode is None else make_version(mode=old_mode)
+    change = Change(b"f", "added" if old is None else "modified", old, make_version(mode=new_mode))
+    assert bool(judge(change, RunsLater(), 0o755).held) == is_held
+
+
+def test_group_writing_is_the_custom_in_a_group_writable_folder() -> None:
+    change = Change(b"f", "added", None, make_version(mode=0o664))
+    assert not judge(change, RunsLater(), 0o775).held
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "character device", "block device"])
+def test_special_files_are_refused_on_either_side(kind: Type) -> None:
+    special = make_version(kind)
+    assert judge(Change(b"f", "added", None, special), RunsLater(), 0o755).refused
+    assert judge(Change(b"f", "deleted", special, None), RunsLater(), 0o755).refused
+
+
+def test_a_change_of_which_nothing_would_be_left_is_refused() -> None:
+    setuid = Change(b"f", "mode", make_version(mode=0o755), make_version(mode=0o4755))
+    assert "setuid" in judge(setuid, RunsLater(), 0o755).refused
+    owner = Change(b"f", "metadata", make_version(), make_version(uid=0))
+    assert "owner" in judge(owner, RunsLater(), 0o755).refused
+
+
+def test_a_rename_out_of_a_watched_name_is_held_too() -> None:
+    change = Change(b"plain", "renamed", make_version(), make_version(), b".envrc")
+    assert judge(change, RunsLater(), 0o755).held
+
+
+def test_an_acl_is_held_unless_it_was_there() -> None:
+    acl = (("system.posix_acl_access", b"x"),)
+    new = make_version().with_xattrs(acl)
+    assert judge(Change(b"f", "modified", make_version(), new), RunsLater(), 0o755).held
+    assert not judge(Change(b"f", "modified", make_version().with_xattrs(acl), new), RunsLater(), 0o755).held
