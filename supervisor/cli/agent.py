@@ -1,4 +1,4 @@
-"""``deskwarden-agent``: what an agent calls inside its sandbox. It asks; the broker, which answers, is not built yet."""
+"""``deskwarden-agent``: what an agent calls inside its sandbox. The broker, which will answer it, comes later."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if words[0] in ("request", "release", "why", "spawn"):
         print(
-            f"deskwarden-agent: {words[0]}: asking while running is not in this version; what you may reach was fixed at "
-            "launch\n  next: tell the owner which path you need; they start again with -r PATH or -w PATH",
+            f"deskwarden-agent: {words[0]}: asking while running is not in this version; "
+            "what you may reach was fixed at launch\n"
+            "  next: tell the owner which path you need; they start again with -r PATH or -w PATH",
             file=sys.stderr,
         )
         return 126

@@ -36,7 +36,8 @@ def exit_card(message: dict[str, Any], loud: bool = False) -> list[str]:
     if refused["count"]:
         lines.append(f"   {_count(refused)} refused: {_names(refused)}")
     if total:
-        lines.append(f"   look: deskwarden diff {session}   take: deskwarden apply {session}   leave: deskwarden discard {session}")
+        verbs = (("look", "diff"), ("take", "apply"), ("leave", "discard"))
+        lines.append("   " + "   ".join(f"{word}: deskwarden {verb} {session}" for word, verb in verbs))
     if loud:
         lines += [f"   note: {escape_text(finding, 200)}" for finding in card["findings"]]
     return lines[:MAX_LINES]

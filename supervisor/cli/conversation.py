@@ -87,7 +87,10 @@ class Conversation:
     def _read_daemon(self) -> dict[str, Any] | None:
         payload, fds = seqpacket.receive(self._sock)
         if not payload:
-            raise ServiceError("the daemon is gone; the session is frozen and ends within 10 s, staged work is kept", "deskwarden ps --all")
+            raise ServiceError(
+                "the daemon is gone; the session is frozen and ends within 10 s, staged work is kept",
+                "deskwarden ps --all",
+            )
         kind = payload[:1]
         if kind == protocol.STDOUT:
             self._show(1, payload[1:])
@@ -167,7 +170,7 @@ class Conversation:
         if not self._interactive or self._saved is None:
             return
         termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
-        os.kill(0, signal.SIGSTOP) if os.getpgrp() == os.getpid() else os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
         tty.setraw(0)
         self._send_window()
         self._send(protocol.SUSPENDED)
@@ -197,5 +200,3 @@ def write_all(fd: int, data: bytes) -> None:
     """Write everything; a reader that went away ends this program as it would end any other in a pipe."""
     while data:
         data = data[os.write(fd, data) :]
-
-

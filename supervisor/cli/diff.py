@@ -54,7 +54,9 @@ def show(body: bytes) -> None:
     pager = os.environ.get("PAGER", "less")
     if shown.count(b"\n") > os.get_terminal_size(1).lines and pager and pager != "cat":
         try:
-            subprocess.run([*pager.split()], input=shown, check=False, env=os.environ | {"LESS": "FRX", "LESSSECURE": "1"})
+            subprocess.run(
+                [*pager.split()], input=shown, check=False, env=os.environ | {"LESS": "FRX", "LESSSECURE": "1"}
+            )
             return
         except FileNotFoundError:
             pass

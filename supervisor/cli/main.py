@@ -96,7 +96,7 @@ def guarded(args: argparse.Namespace, run: object) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the interpreter would flush it once more
+        sys.stdout = None  # the interpreter would flush it once more
         return 128 + signal.SIGPIPE
 
 
@@ -108,7 +108,12 @@ def _unknown(verb: str) -> str:
 
 
 def _overview() -> str:
-    lines = ["usage: deskwarden VERB [flags] …", "", "Run AI agents in a sandbox; review and apply what they changed.", ""]
+    lines = [
+        "usage: deskwarden VERB [flags] …",
+        "",
+        "Run AI agents in a sandbox; review and apply what they changed.",
+        "",
+    ]
     for verb, name in VERBS.items():
         if verb != "inspect":
             lines.append(f"  {verb:<9} {importlib.import_module(f'supervisor.cli.{name}').HELP}")

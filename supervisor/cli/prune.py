@@ -1,4 +1,4 @@
-"""``deskwarden prune``: forget ended sessions. What is staged and not applied is kept unless --all; undo steps always."""
+"""``deskwarden prune``: forget ended sessions. What is staged and not applied is kept unless --all; undo steps stay."""
 
 from __future__ import annotations
 

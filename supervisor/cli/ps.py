@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if not sessions:
         print("no sessions running" + ("" if args.all else "   ended ones: deskwarden ps --all"))
         return 0
-    rows = [("SESSION", "NAME", "STATE", "TIME", "PROFILE", "MODE", "WORKSPACE", "COMMAND")]
+    rows: list[tuple[str, ...]] = [("SESSION", "NAME", "STATE", "TIME", "PROFILE", "MODE", "WORKSPACE", "COMMAND")]
     rows += [_row(session) for session in sessions]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

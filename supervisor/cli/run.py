@@ -18,7 +18,13 @@ HELP = "run an agent or any command in a sandbox"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Agents that are of no use without their model's API: until the network door exists, say so instead of a time-out.
-_NEED_NETWORK = {"codex": "OpenAI", "claude": "Anthropic", "gemini": "Google", "cursor-agent": "Cursor", "amp": "Sourcegraph"}
+_NEED_NETWORK = {
+    "codex": "OpenAI",
+    "claude": "Anthropic",
+    "gemini": "Google",
+    "cursor-agent": "Cursor",
+    "amp": "Sourcegraph",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--detach", action="store_true", help="start it and return")
     parser.add_argument("-v", dest="loud", action="store_true", help="say what is set up")
     files = parser.add_argument_group("files")
-    files.add_argument("-r", "--read", action="append", default=[], metavar="P", help="show one more directory, read-only")
-    files.add_argument("-w", "--write", action="append", default=[], metavar="P", help="one more directory, staged for writing")
+    files.add_argument(
+        "-r", "--read", action="append", default=[], metavar="P", help="show one more directory, read-only"
+    )
+    files.add_argument(
+        "-w", "--write", action="append", default=[], metavar="P", help="one more directory, staged for writing"
+    )
     files.add_argument("--read-file", action="append", default=[], metavar="P", help="show one more file, read-only")
     files.add_argument("--write-file", action="append", default=[], metavar="P", help=argparse.SUPPRESS)
     network = parser.add_argument_group("network")
@@ -96,7 +106,9 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         UsageError: No command, or a value that is none.
     """
     if not args.command_words:
-        raise UsageError("no command to run", "deskwarden run [flags] -- CMD…   e.g. deskwarden run -- python3 agent.py")
+        raise UsageError(
+            "no command to run", "deskwarden run [flags] -- CMD…   e.g. deskwarden run -- python3 agent.py"
+        )
     limits = {}
     if args.memory:
         limits["memory_bytes"] = parse_size(args.memory)

@@ -38,7 +38,9 @@ def connect(start: bool = True) -> socket.socket:
         if sock is not None:
             return sock
     if _is_managed():
-        raise RefusedError("this machine is managed and its Deskwarden service is not running", "systemctl start deskwarden")
+        raise RefusedError(
+            "this machine is managed and its Deskwarden service is not running", "systemctl start deskwarden"
+        )
     if not start:
         raise ServiceError("no Deskwarden service is running", "deskwarden run -- CMD… starts one")
     _start_daemon(own)

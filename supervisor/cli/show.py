@@ -42,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
         ("landlock", f"ABI {report['landlock_abi']}"),
         ("not active", ", ".join(report["missing_preferred"]) or "nothing that the profile prefers"),
     ]
-    for finding in report["findings"]:
-        lines.append(("finding", escape_text(finding, 300)))
+    lines += [("finding", escape_text(finding, 300)) for finding in report["findings"]]
     for name, value in lines:
         print(f"{name:<11} {value}")
     return 0

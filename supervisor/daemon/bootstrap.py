@@ -1,4 +1,4 @@
-"""From one process with the caller's rights to two: the launcher, which keeps privilege, and the daemon, which has none.
+"""From one process with the caller's rights to two: the launcher keeps privilege, the daemon has none.
 
 Order: directories and lock → layers probed → listening socket → (rootless: own user and mount namespace) → launcher
 started → the daemon gives up uid and capabilities. All of it before asyncio, before any thread, before gRPC.
@@ -117,7 +117,10 @@ def _probe_layers(state: str, account: pwd.struct_passwd | None) -> tuple[LayerS
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(path, encoding="utf-8") as file:
         value = json.load(file)
         if value["key"] == key:
-            return tuple(LayerState(item["name"], State(item["state"]), item["detail"], item["remedy"]) for item in value["layers"])
+            return tuple(
+                LayerState(item["name"], State(item["state"]), item["detail"], item["remedy"])
+                for item in value["layers"]
+            )
     layers = probe_all()
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"key": key, "layers": [asdict(layer) for layer in layers]}, file)
@@ -197,5 +200,3 @@ def read_peer_level(pid: int) -> int:
     except OSError:
         pass
     return 0
-
-

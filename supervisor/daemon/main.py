@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _report(ready_fd: int | None, message: str, next_step: str, error: DeskwardenError | None = None) -> None:
-    print(f"deskwardend: {message}" + (f"\n  next: {next_step}" if next_step else ""), file=sys.stderr)
+    sys.stderr.write(f"deskwardend: {message}\n" + (f"  next: {next_step}\n" if next_step else ""))
     if ready_fd is not None:
         value = to_wire(error or DeskwardenError(message, next_step))
         with contextlib.suppress(OSError):
@@ -122,7 +122,9 @@ async def _serve(foundation: Foundation, idle_exit_s: float | None, ready_fd: in
                 await reading
     state.close()
     if lost:
-        raise DeskwardenError("the launcher died; its sessions died with it, staged work is kept", "deskwarden ps --all")
+        raise DeskwardenError(
+            "the launcher died; its sessions died with it, staged work is kept", "deskwarden ps --all"
+        )
 
 
 async def _until_done(stop: asyncio.Event, server: Server, service: SessionService, idle_exit_s: float | None) -> None:

@@ -1,4 +1,4 @@
-"""``launch.sock``: accept, find out from the kernel who it is, and answer verbs. Handlers are thin: `session` decides."""
+"""``launch.sock``: accept, learn from the kernel who it is, and answer verbs. Handlers are thin: `session` decides."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Server:
                 await wait_readable(listener.fileno())
                 continue
             except OSError as error:  # EMFILE and its kind: give the others time to end
-                _logger.error("accept: %s", error)
+                _logger.warning("accept: %s", error)
                 await asyncio.sleep(0.1)
                 continue
             self._service.spawn(self._converse(sock), "connection")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from supervisor.errors import DeskwardenError, RefusedError, UsageError, to_wire
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import State as LayerPresence
 from supervisor.session.channel import Channel
+from supervisor.session.console import LogReader, chunks_of
 from supervisor.session.launch import Request
 from supervisor.session.review import Reviews
 from supervisor.session.service import Caller, SessionService
@@ -156,7 +157,9 @@ async def attach(conversation: Conversation, request: dict[str, Any]) -> None:
     session = conversation.service.find_live(conversation.caller, str(request.get("session")))
     console = session.main.console
     if console.client is not None:
-        raise RefusedError(f"session {session.record.name} has a client attached", f"deskwarden logs -f {session.record.id}")
+        raise RefusedError(
+            f"session {session.record.name} has a client attached", f"deskwarden logs -f {session.record.id}"
+        )
     terminal = request.get("terminal")
     await conversation.channel.send_json(
         {"event": "started", "id": session.record.id, "name": session.record.name, "terminal": console.is_terminal}
@@ -258,7 +261,7 @@ async def show(conversation: Conversation, request: dict[str, Any]) -> None:
     await conversation.result(session=_public(record))
 
 
-async def status(conversation: Conversation, request: dict[str, Any]) -> None:
+async def status(conversation: Conversation, _request: dict[str, Any]) -> None:
     """Say what this service is and has."""
     foundation, service = conversation.foundation, conversation.service
     await conversation.result(
@@ -277,29 +280,20 @@ async def logs(conversation: Conversation, request: dict[str, Any]) -> None:
     service = conversation.service
     record = service.find(conversation.caller, str(request.get("session") or "last"))
     path = service.log_path(record)
-    position = 0
+    kept, newest = LogReader(path + ".1"), LogReader(path)
+    await _send_chunks(conversation, kept.chunks())
     while True:
         running = any(session.record.id == record.id for session in service.live_of(conversation.caller))
-        if position == 0 and os.path.exists(path + ".1"):
-            await _send_file(conversation, path + ".1", 0)
-        position = await _send_file(conversation, path, position)
+        await _send_chunks(conversation, newest.chunks())
         if not (request.get("follow") and running):
             break
         await asyncio.sleep(_LOG_POLL_S)
     await conversation.result(id=record.id)
 
 
-async def _send_file(conversation: Conversation, path: str, position: int) -> int:
-    try:
-        with open(path, "rb") as file:
-            if file.seek(0, os.SEEK_END) < position:
-                position = 0  # rotated
-            file.seek(position)
-            while data := file.read(protocol.FRAME_BYTES):
-                await conversation.channel.send(protocol.STDOUT + data)
-            return file.tell()
-    except FileNotFoundError:
-        return position
+async def _send_chunks(conversation: Conversation, chunks: Iterator[bytes]) -> None:
+    for chunk in chunks:
+        await conversation.channel.send(protocol.STDOUT + chunk)
 
 
 async def plan(conversation: Conversation, request: dict[str, Any]) -> None:
@@ -354,12 +348,8 @@ async def _review(conversation: Conversation, request: dict[str, Any], do: str, 
 
 async def changes(conversation: Conversation, request: dict[str, Any]) -> None:
     """Return what changed, as values and as ``--stat`` text."""
-    record, results = await _review(
-        conversation, request, "changes", stat=True, held=bool(request.get("held"))
-    )
-    await conversation.result(
-        id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results]
-    )
+    record, results = await _review(conversation, request, "changes", stat=True, held=bool(request.get("held")))
+    await conversation.result(id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results])
 
 
 async def diff(conversation: Conversation, request: dict[str, Any]) -> None:
@@ -368,10 +358,7 @@ async def diff(conversation: Conversation, request: dict[str, Any]) -> None:
     count = 0
     for _area, answer, fds in results:
         count += answer["count"]
-        with open(fds.pop(0), "rb") as file:
-            file.seek(0)
-            while data := file.read(protocol.FRAME_BYTES):
-                await conversation.channel.send(protocol.STDOUT + data)
+        await _send_chunks(conversation, chunks_of(fds.pop(0)))
     await conversation.result(id=record.id, count=count)
 
 

@@ -32,11 +32,7 @@ class CloneFlags(IntFlag):
 
 # Without NEWNS: the child clones the plan's descriptors in the launcher's mount namespace first (sandbox.operations).
 NEW_SANDBOX: Final = (
-    CloneFlags.NEWPID
-    | CloneFlags.NEWNET
-    | CloneFlags.NEWIPC
-    | CloneFlags.NEWUTS
-    | CloneFlags.NEWCGROUP
+    CloneFlags.NEWPID | CloneFlags.NEWNET | CloneFlags.NEWIPC | CloneFlags.NEWUTS | CloneFlags.NEWCGROUP
 )
 
 

@@ -49,9 +49,7 @@ WRITE: Final = READ | (
 )
 DEVICE: Final = AccessFs.READ_FILE | AccessFs.WRITE_FILE | AccessFs.IOCTL_DEV | AccessFs.READ_DIR | AccessFs.TRUNCATE
 # Rights that mean something on a file; the kernel refuses (EINVAL) any other below a file.
-FILE_ONLY: Final = (
-    AccessFs.EXECUTE | AccessFs.WRITE_FILE | AccessFs.READ_FILE | AccessFs.TRUNCATE | AccessFs.IOCTL_DEV
-)
+FILE_ONLY: Final = AccessFs.EXECUTE | AccessFs.WRITE_FILE | AccessFs.READ_FILE | AccessFs.TRUNCATE | AccessFs.IOCTL_DEV
 _BY_ABI: Final = ((1, (1 << 13) - 1), (2, AccessFs.REFER), (3, AccessFs.TRUNCATE), (5, AccessFs.IOCTL_DEV))
 
 

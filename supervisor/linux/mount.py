@@ -111,7 +111,7 @@ def fsopen(fs_type: str) -> int:
 
 
 def fsconfig_set(context_fd: int, key: str, value: Path | None = None) -> None:
-    """Set option *key*; *value* None is a flag. Bytes pass through raw (overlay still splits ``:`` and ``\\``)."""
+    """Set option *key*; *value* None is a flag. Bytes pass through raw (overlay still splits colon and backslash)."""
     if value is None:
         command, raw = FSCONFIG_SET_FLAG, None
     else:
@@ -126,7 +126,9 @@ def fsconfig_set(context_fd: int, key: str, value: Path | None = None) -> None:
             ctypes.c_int(0),
         )
     except OSError as error:
-        raise OSError(error.errno, f"option {key}: {_context_log(context_fd) or os.strerror(error.errno or 0)}") from None
+        raise OSError(
+            error.errno, f"option {key}: {_context_log(context_fd) or os.strerror(error.errno or 0)}"
+        ) from None
 
 
 def fsconfig_create(context_fd: int) -> None:
@@ -146,9 +148,7 @@ def fsconfig_create(context_fd: int) -> None:
 
 def fsmount(context_fd: int, attributes: int = 0) -> int:
     """Return a detached mount of the created context; the caller owns the descriptor."""
-    return syscall(
-        "fsmount", ctypes.c_int(context_fd), ctypes.c_uint(FSMOUNT_CLOEXEC), ctypes.c_uint(int(attributes))
-    )
+    return syscall("fsmount", ctypes.c_int(context_fd), ctypes.c_uint(FSMOUNT_CLOEXEC), ctypes.c_uint(int(attributes)))
 
 
 def new_mount(fs_type: str, options: dict[str, Path | None], attributes: int = 0) -> int:

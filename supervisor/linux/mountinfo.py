@@ -24,7 +24,7 @@ class Mount:
 
 
 def unescape(field: bytes) -> bytes:
-    """Undo the ``\\ooo`` escapes of mountinfo (space, tab, newline, backslash)."""
+    """Undo the octal escapes of mountinfo (space, tab, newline, backslash)."""
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)
 
 

@@ -31,7 +31,12 @@ def openat2(dir_fd: int, path: Path, flags: int, resolve: int, mode: int = 0) ->
     """
     how = OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     return syscall(
-        "openat2", ctypes.c_int(dir_fd), ctypes.c_char_p(encode(path)), ctypes.byref(how), ctypes.c_size_t(24), path=path
+        "openat2",
+        ctypes.c_int(dir_fd),
+        ctypes.c_char_p(encode(path)),
+        ctypes.byref(how),
+        ctypes.c_size_t(24),
+        path=path,
     )
 
 

@@ -115,7 +115,7 @@ def decode_json(payload: bytes, fds: list[int]) -> tuple[dict[str, Any], list[in
         raise
     if not isinstance(value, dict):
         close_all(fds)
-        raise ValueError("message is no JSON object")
+        raise ValueError("message is no JSON object")  # noqa: TRY004 - malformed input, not a programmer's mistake
     return value, fds
 
 

@@ -36,7 +36,7 @@ def run_guarded(sock: socket.socket, body: Callable[[], None]) -> NoReturn:
         os._exit(0)
     except DeskwardenError as error:
         _report(sock, error)
-    except BaseException as error:  # the boundary of a forked child: nothing may unwind into the parent's frames
+    except BaseException as error:  # noqa: BLE001 - a forked child: nothing may unwind into the parent's frames
         _report(sock, LaunchError("launch", getattr(error, "errno", 0) or 0, f"{type(error).__name__}: {error}"))
     finally:
         os._exit(125)
@@ -186,7 +186,9 @@ def start_review(sock: socket.socket) -> NoReturn:
         made = []
         for operation in operations:
             if not isinstance(operation, Overlay) or not operation.detached:
-                raise RefusedError(f"launcher refused the plan: a review has detached overlays only, not {operation.op}")
+                raise RefusedError(
+                    f"launcher refused the plan: a review has detached overlays only, not {operation.op}"
+                )
             try:
                 made.append(operation.mount_detached(context))
             except OSError as error:
@@ -278,11 +280,13 @@ class _Command:
 
 
 def remove_stage(store_fd: int, name: str) -> NoReturn:
-    """Remove ``sessions/NAME`` below an owner's store, as root (the overlay's work files are root's), by descriptors."""
+    """Remove ``sessions/NAME`` below an owner's store, by descriptors; as root, as the overlay's work files are."""
     try:
         reset({store_fd})
         if name.isalnum():
-            sessions = openat2(store_fd, b"sessions", os.O_RDONLY | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+            sessions = openat2(
+                store_fd, b"sessions", os.O_RDONLY | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+            )
             shutil.rmtree(name, ignore_errors=True, dir_fd=sessions)
     finally:
         os._exit(0)

@@ -51,7 +51,12 @@ class Confinement:
     landlock_abi: int
 
 
-_ACCESS: Final = {"list": landlock.AccessFs.READ_DIR, "read": landlock.READ, "write": landlock.WRITE, "device": landlock.DEVICE}
+_ACCESS: Final = {
+    "list": landlock.AccessFs.READ_DIR,
+    "read": landlock.READ,
+    "write": landlock.WRITE,
+    "device": landlock.DEVICE,
+}
 
 
 def check_plan(plan: dict[str, Any], fd_count: int, rootless: bool) -> tuple[list[Operation], Confinement]:

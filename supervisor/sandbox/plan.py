@@ -55,7 +55,8 @@ class Source:
         kind: ``directory``, ``file``, ``device``, ``symlink``.
         fd: Index among the plan's descriptors; -1 for a symlink.
         target: A symlink's text.
-        purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected``, ``empty``.
+        purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected`` or
+            ``empty``.
     """
 
     path: str
@@ -71,6 +72,16 @@ class Stage:
 
     area: str
     fd: Fd
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds in a session: its profile with the compiled filter, its id, and the workspace's mode."""
+
+    profile: Profile
+    seccomp: bytes
+    session_id: str
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,34 +175,28 @@ def command_json(command: Command) -> dict[str, Any]:
 
 
 def build(
-    profile: Profile,
+    terms: Terms,
     owner: Owner,
     surroundings: Surroundings,
     sources: Sequence[Source],
     stages: Sequence[Stage],
     command: Command,
-    seccomp: bytes,
-    name: str,
-    mode: str,
 ) -> Plan:
     """Return the plan of a session.
 
     Args:
         sources: What is shown, each opened by the hand. The one with purpose ``workspace`` is the working area.
         stages: The staged areas among them; in mode ``direct`` the workspace has none.
-        name: The session's id, the host name inside.
-        mode: ``staged`` or ``direct``.
     """
+    profile, name = terms.profile, terms.session_id
     null = _only(sources, "/dev/null")
     operations: list[Operation] = [MakeRoot(), Loopback(), Hostname(name), Keyring()]
     operations += _skeleton(profile, owner, surroundings)
     operations += [entry for source in sources if source.purpose in ("system", "etc") for entry in _shown(source)]
     operations += _account_files(owner, surroundings, name)
     operations += _devices(sources)
-    operations += [
-        Bind(null.fd, f"/proc/{entry}", "/dev/null", device=True, if_exists=True) for entry in MASKED_PROC
-    ]
-    operations += _areas(sources, stages, surroundings, mode)
+    operations += [Bind(null.fd, f"/proc/{entry}", "/dev/null", device=True, if_exists=True) for entry in MASKED_PROC]
+    operations += _areas(sources, stages, surroundings, terms.mode)
     operations += _ask_stubs(profile, owner, sources)
     if surroundings.memfd_noexec is not None:
         operations.append(Sysctl("vm.memfd_noexec", str(surroundings.memfd_noexec)))
@@ -201,7 +206,7 @@ def build(
         agent_uid=surroundings.agent_uid,
         agent_gid=surroundings.agent_gid,
         inner_userns=surroundings.rootless,
-        seccomp=seccomp,
+        seccomp=terms.seccomp,
         landlock=landlock_rules(sources, owner),
         command=command,
         cgroup_limits=cgroup_limits(profile, surroundings),
@@ -282,8 +287,10 @@ def _areas(
     staged = {stage.area: stage for stage in stages}
     empty = next((source.fd for source in sources if source.purpose == "empty"), None)
     operations: list[Operation] = []
-    areas = [source for source in sources if source.purpose in ("home", "read", "write", "workspace", "protected")]
-    for source in sorted(areas, key=lambda item: (item.path.count("/"), item.purpose == "protected")):
+    areas = [
+        source for source in sources if source.purpose in ("home", "read", "write", "workspace", "pinned", "protected")
+    ]
+    for source in sorted(areas, key=lambda item: item.path.count("/")):
         if source.kind == "symlink":
             operations.append(MakeSymlink(source.path, source.target))
         elif source.path in staged:
@@ -312,7 +319,8 @@ def _areas(
                 )
             )
         else:
-            writable = source.purpose == "write" or (source.purpose == "workspace" and mode == "direct")
+            # A pinned directory is its own mount, so that it can be neither renamed nor replaced.
+            writable = source.purpose in {"write", "pinned"} or (source.purpose == "workspace" and mode == "direct")
             operations.append(
                 Bind(source.fd, source.path, source.path, read_only=not writable, idmap=surroundings.idmap)
             )
@@ -324,9 +332,7 @@ def _ask_stubs(profile: Profile, owner: Owner, sources: Sequence[Source]) -> lis
     shown = [source.path for source in sources if source.purpose in ("home", "read", "write", "workspace")]
     stubs = [f"{owner.home}/{os.fsdecode(name)}" for name in profile.files.ask]
     return [
-        MakeDirectory(stub, 0)
-        for stub in stubs
-        if not any(_below(path, stub) or _below(stub, path) for path in shown)
+        MakeDirectory(stub, 0) for stub in stubs if not any(_below(path, stub) or _below(stub, path) for path in shown)
     ]
 
 
@@ -373,7 +379,7 @@ def landlock_rules(sources: Sequence[Source], owner: Owner) -> tuple[tuple[str, 
     for source in sources:
         if source.kind == "symlink" or source.purpose in ("device", "etc", "empty"):
             continue
-        writable = source.purpose == "write" or source.purpose == "workspace"
+        writable = source.purpose in {"write", "workspace"}
         covered = any(rules[path] == "write" and _below(source.path, path) for path in rules)
         if writable or not covered:
             rules[source.path] = "write" if writable else "read"
@@ -390,6 +396,7 @@ def search_path(path: str, sources: Sequence[Source], home: str) -> str:
     kept = [
         part
         for part in path.split(":")
-        if part.startswith("/") and any(_below(part, area) or _below(area, part) and _below(area, home) for area in shown)
+        if part.startswith("/")
+        and any(_below(part, area) or (_below(area, part) and _below(area, home)) for area in shown)
     ]
     return ":".join(dict.fromkeys([*kept, *DEFAULT_PATH.split(":")]))

@@ -76,18 +76,18 @@ class Resolved:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
-_held: Path | None = None
+_held: list[Path] = []
 
 
 def packaged_directory() -> Path:
     """Return where the packaged profiles are: beside `supervisor` in a checkout and in an installed wheel."""
-    return _held or Path(__file__).resolve().parent.parent.parent / "sandbox_profiles"
+    return _held[-1] if _held else Path(__file__).resolve().parent.parent.parent / "sandbox_profiles"
 
 
 def hold_packaged_directory() -> None:
     """Keep the packaged profiles readable once this process is another user: a checkout may lie in a private home."""
-    global _held
-    _held = Path(f"/proc/self/fd/{os.open(packaged_directory(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}")
+    fd = os.open(packaged_directory(), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _held.append(Path(f"/proc/self/fd/{fd}"))
 
 
 def user_directory(environment: Mapping[str, str] | None = None) -> Path:

@@ -25,9 +25,18 @@ def items(
     wanted += [(os.fsencode(path), "read", True) for path in reads]
     wanted += [(os.fsencode(path), "write", True) for path in writes]
     wanted.append((os.fsencode(workspace), "workspace", True))
-    return [
-        {"path": os.fsdecode(path), "purpose": purpose, "required": required} for path, purpose, required in wanted
-    ]
+    return [{"path": os.fsdecode(path), "purpose": purpose, "required": required} for path, purpose, required in wanted]
+
+
+def protected_items(profile: Profile, workspace: str) -> list[dict[str, Any]]:
+    """Return the items that mode ``direct`` adds: protected names read-only, and the directories above them pinned.
+
+    Without the pins an agent could rename ``.git`` away and make another.
+    """
+    protected = [os.fsdecode(name) for name in profile.protected]
+    above = {name[:at] for name in protected for at, letter in enumerate(name) if letter == "/"}
+    wanted = [(name, "pinned") for name in sorted(above)] + [(name, "protected") for name in protected]
+    return [{"path": f"{workspace}/{name}", "purpose": purpose} for name, purpose in wanted]
 
 
 def check_opened(

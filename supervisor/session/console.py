@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import termios
+from collections.abc import Iterator
 from typing import Final
 
 from supervisor import protocol
@@ -53,6 +54,36 @@ class Log:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+class LogReader:
+    """Reads a log from where it last stopped; starts over when the file was rotated."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._position = 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what has come since the last call; nothing when there is no such file."""
+        try:
+            file = open(self._path, "rb")  # noqa: SIM115 - opened apart, so that only its absence is passed over
+        except FileNotFoundError:
+            return
+        with file:
+            if file.seek(0, os.SEEK_END) < self._position:
+                self._position = 0
+            file.seek(self._position)
+            while data := file.read(protocol.FRAME_BYTES):
+                self._position += len(data)
+                yield data
+
+
+def chunks_of(fd: int) -> Iterator[bytes]:
+    """Yield the whole contents of *fd*, and close it."""
+    with open(fd, "rb") as file:
+        file.seek(0)
+        while data := file.read(protocol.FRAME_BYTES):
+            yield data
 
 
 class Console:

@@ -14,7 +14,7 @@ from supervisor.linux import landlock, seqpacket
 from supervisor.sandbox import plan as planning
 from supervisor.sandbox import wanted
 from supervisor.sandbox.layers import LayerState, missing
-from supervisor.sandbox.plan import Command, Owner, Plan, Source, Stage, Surroundings
+from supervisor.sandbox.plan import Command, Owner, Plan, Source, Stage, Surroundings, Terms
 from supervisor.sandbox.profile import Ceiling, Profile, build_environment, check_ceiling
 from supervisor.session.channel import Channel
 from supervisor.session.console import Console
@@ -62,6 +62,14 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Agent:
+    """The uid that the agent gets, and the mapping to it (None: it is the owner's own uid)."""
+
+    uid: int
+    idmap_fd: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """What this service can give to its sessions."""
 
@@ -95,15 +103,11 @@ def check_request(request: Request, profile: Profile) -> str:
 
 async def prepare(
     request: Request,
-    session_id: str,
-    mode: str,
-    profile: Profile,
-    seccomp: bytes,
+    terms: Terms,
     owner: Owner,
     hand: Hand,
     machine: Machine,
-    agent_uid: int,
-    idmap_fd: int | None,
+    agent: Agent,
     stdio: tuple[int, int, int] | None,
 ) -> Prepared:
     """Open what the profile and the flags need, and plan.
@@ -111,47 +115,40 @@ async def prepare(
     Raises:
         DeskwardenError: A refusal by name; everything opened is closed again.
     """
-    check_ceiling(profile, machine.ceiling)
-    environment = build_environment(profile, request.environment, request.overrides)
-    items = wanted.items(profile, owner.home, request.workspace, request.reads, request.writes)
-    if mode == "direct":
-        items += [
-            {"path": f"{request.workspace}/{os.fsdecode(name)}", "purpose": "protected", "required": False}
-            for name in profile.protected
-        ]
+    check_ceiling(terms.profile, machine.ceiling)
+    environment = build_environment(terms.profile, request.environment, request.overrides)
+    items = wanted.items(terms.profile, owner.home, request.workspace, request.reads, request.writes)
+    if terms.mode == "direct":
+        items += wanted.protected_items(terms.profile, request.workspace)
     answer, fds = await hand.ask(
-        "open", (), OPEN_DEADLINE_S, items=items, home=owner.home, mode=mode, id=session_id
+        "open", (), OPEN_DEADLINE_S, items=items, home=owner.home, mode=terms.mode, id=terms.session_id
     )
     try:
         sources = [Source(**source) for source in answer["sources"]]
-        wanted.check_opened(
-            sources, owner.home, machine.owned_places, machine.ceiling, [*request.reads, *request.writes]
-        )
+        explicit = [*request.reads, *request.writes]
+        wanted.check_opened(sources, owner.home, machine.owned_places, machine.ceiling, explicit)
         stages = [Stage(stage["area"], stage["fd"]) for stage in answer["stages"]]
         idmap = None
-        if idmap_fd is not None:
-            fds.append(os.dup(idmap_fd))
+        if agent.idmap_fd is not None:
+            fds.append(os.dup(agent.idmap_fd))
             idmap = len(fds) - 1
         indices: tuple[int, ...] = ()
         if stdio is not None:
             indices = (len(fds), len(fds) + 1, len(fds) + 2)
             fds += [os.dup(fd) for fd in stdio]
         workspace = next(source.path for source in sources if source.purpose == "workspace" and source.fd >= 0)
-        agent_gid = agent_uid if idmap is not None else owner.gid
         surroundings = Surroundings(
             machine.rootless,
-            agent_uid,
-            agent_gid,
+            agent.uid,
+            agent.uid if idmap is not None else owner.gid,
             idmap,
             machine.has_cgroup,
             machine.controllers,
             2 if machine.kernel >= _MEMFD_NOEXEC_FULL else 1 if machine.kernel >= _MEMFD_NOEXEC else None,
         )
-        complete_environment(environment, request, sources, owner, session_id, workspace)
+        complete_environment(environment, request, sources, owner, terms.session_id, workspace)
         command = Command(request.argv, environment, workspace, indices, request.terminal, request.umask)
-        plan = planning.build(
-            profile, owner, surroundings, sources, stages, command, seccomp, session_id, mode
-        )
+        plan = planning.build(terms, owner, surroundings, sources, stages, command)
     except BaseException:
         seqpacket.close_all(fds)
         raise
@@ -261,5 +258,5 @@ def enforcement_report(
 
 
 def is_unmappable(error: DeskwardenError) -> bool:
-    """Return whether a launch failed because a file system cannot map ids (FUSE, an idmapped home, tmpfs before 6.3)."""
+    """Return whether a launch failed because a file system cannot map ids (an idmapped home, tmpfs before 6.3)."""
     return isinstance(error, LaunchError) and "id mapping" in error.detail

@@ -24,7 +24,7 @@ class LauncherClient:
         self._channel = channel
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
-        self.on_exit: ExitListener = lambda event: None
+        self.on_exit: ExitListener = lambda _event: None
         self.on_lost: Callable[[], None] = lambda: None
         self.has_cgroup = False
         self.cgroup_finding = ""
@@ -38,7 +38,9 @@ class LauncherClient:
         """
         received = await self._channel.receive_json()
         if received is None:
-            raise ServiceError("the launcher ended before it was ready", "see its messages above, or: deskwarden doctor")
+            raise ServiceError(
+                "the launcher ended before it was ready", "see its messages above, or: deskwarden doctor"
+            )
         event = received[0]
         if event.get("event") != "ready":
             raise from_wire(event.get("error", {}))

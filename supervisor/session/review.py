@@ -150,5 +150,3 @@ def _relative(path: str, area: str) -> str | None:
     if path == area:
         return ""
     return path[len(area) + 1 :] if path.startswith(area.rstrip("/") + "/") else None
-
-

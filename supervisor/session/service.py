@@ -18,14 +18,14 @@ from supervisor.ids import is_session_name, new_session_id
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import LayerState, check_required
 from supervisor.sandbox.operations import Keyring, to_json
-from supervisor.sandbox.plan import Command, Owner, command_json, rlimits
+from supervisor.sandbox.plan import Command, Owner, Terms, command_json, rlimits
 from supervisor.sandbox.profile import Profile, build_environment
 from supervisor.session import launch
 from supervisor.session.agent_ids import AgentIds
 from supervisor.session.channel import Channel
 from supervisor.session.console import Console, Log
 from supervisor.session.hands import Hand, Hands
-from supervisor.session.launch import Machine, Prepared, Request
+from supervisor.session.launch import Agent, Machine, Prepared, Request
 from supervisor.session.launcher_client import LauncherClient
 from supervisor.session.profiles import Profiles
 from supervisor.session.session import Execution, Session
@@ -80,7 +80,9 @@ class SessionService:
             DeskwardenError: What failed, by name; nothing is left of it.
         """
         if request.name and not is_session_name(request.name):
-            raise UsageError(f"--name {request.name!r}: want lower-case letters, digits, - _ .", "choose another --name")
+            raise UsageError(
+                f"--name {request.name!r}: want lower-case letters, digits, - _ .", "choose another --name"
+            )
         if request.name and any(session.record.name == request.name for session in self.live_of(caller)):
             raise UsageError(f"a session named {request.name} is running", f"deskwarden attach {request.name}")
         own_uid = not self._machine.rootless
@@ -91,7 +93,7 @@ class SessionService:
                 raise
             if caller.owner.uid == 0:
                 raise RefusedError(
-                    f"{request.workspace}: its file system cannot give the agent a uid of its own; root's is never given",
+                    f"{request.workspace}: its file system cannot map ids, and an agent never has root's",
                     "use a folder on ext4, xfs or btrfs, or run as an ordinary user",
                 ) from error
         return await self._start(caller, request, False, client)
@@ -108,11 +110,10 @@ class SessionService:
         log_path = f"{self._logs}/{session_id}.log"
         console = Console(Log(log_path))
         self._starting[session_id] = None
+        terms = Terms(profile, compiled.seccomp, session_id, mode)
         try:
-            idmap = await self._idmap(owner, agent_uid) if own_uid else None
-            prepared, pid, findings = await self._launch(
-                request, session_id, mode, profile, compiled.seccomp, owner, hand, agent_uid, idmap, console
-            )
+            agent = Agent(agent_uid, await self._idmap(owner, agent_uid) if own_uid else None)
+            prepared, pid, findings = await self._launch(request, terms, owner, hand, agent, console)
         except BaseException:
             self._starting.pop(session_id)
             await console.close()
@@ -152,27 +153,17 @@ class SessionService:
         return session
 
     async def _launch(
-        self,
-        request: Request,
-        session_id: str,
-        mode: str,
-        profile: Profile,
-        seccomp: bytes,
-        owner: Owner,
-        hand: Hand,
-        agent_uid: int,
-        idmap: int | None,
-        console: Console,
+        self, request: Request, terms: Terms, owner: Owner, hand: Hand, agent: Agent, console: Console
     ) -> tuple[Prepared, int, list[str]]:
         agent_ends: tuple[int, int, int] | None = None
         prepared: Prepared | None = None
         try:
             if request.terminal is None:
                 agent_ends = console.make_pipes()
-            prepared = await launch.prepare(
-                request, session_id, mode, profile, seccomp, owner, hand, self._machine, agent_uid, idmap, agent_ends
+            prepared = await launch.prepare(request, terms, owner, hand, self._machine, agent, agent_ends)
+            pid, findings = await launch.carry_out(
+                self._launcher, terms.session_id, prepared.plan, prepared.fds, console
             )
-            pid, findings = await launch.carry_out(self._launcher, session_id, prepared.plan, prepared.fds, console)
             return prepared, pid, findings
         finally:
             seqpacket.close_all(list(agent_ends or ()))
@@ -182,8 +173,8 @@ class SessionService:
     async def _idmap(self, owner: Owner, agent_uid: int) -> int:
         key = (owner.uid, owner.gid, agent_uid)
         if key not in self._idmaps:
-            ids = {"owner": [owner.uid, owner.gid], "agent": [agent_uid, agent_uid]}
-            _answer, fds = await self._launcher.ask("idmap", **ids)
+            on_disk, inside = [owner.uid, owner.gid], [agent_uid, agent_uid]
+            _answer, fds = await self._launcher.ask("idmap", owner=on_disk, agent=inside)
             self._idmaps[key] = fds[0]
         return self._idmaps[key]
 
@@ -200,20 +191,9 @@ class SessionService:
         agent_ends = console.make_pipes()
         agent_uid = owner.uid if self._machine.rootless else self._ids.lend()
         try:
-            idmap = None if self._machine.rootless else await self._idmap(owner, agent_uid)
-            prepared = await launch.prepare(
-                request,
-                session_id,
-                mode,
-                profile,
-                compiled.seccomp,
-                owner,
-                hand,
-                self._machine,
-                agent_uid,
-                idmap,
-                agent_ends,
-            )
+            agent = Agent(agent_uid, None if self._machine.rootless else await self._idmap(owner, agent_uid))
+            terms = Terms(profile, compiled.seccomp, session_id, mode)
+            prepared = await launch.prepare(request, terms, owner, hand, self._machine, agent, agent_ends)
             prepared.close()
             return prepared.plan.describe()
         finally:
@@ -258,9 +238,7 @@ class SessionService:
         session.execs[key] = execution
         try:
             try:
-                _answer, pidfds = await self._launcher.ask(
-                    "exec", (theirs.fileno(),), id=session.record.id, exec=key
-                )
+                _answer, pidfds = await self._launcher.ask("exec", (theirs.fileno(),), id=session.record.id, exec=key)
             finally:
                 theirs.close()
             seqpacket.close_all(pidfds)
@@ -455,7 +433,7 @@ def with_limits(profile: Profile, wanted: Mapping[str, int]) -> Profile:
         most = getattr(limits, name)
         if most is not None and value > most:
             raise RefusedError(f"--{name.split('_')[0]} {value}: profile {profile.name} allows {most}", "lower it")
-        limits = replace(limits, **{name: value})  # type: ignore[arg-type]
+        limits = replace(limits, **{name: value})
     return replace(profile, limits=limits)
 
 

@@ -90,8 +90,7 @@ class State:
 
     def mark_lost(self) -> list[Record]:
         """Mark the sessions that a dead daemon left as running; returns them. Their staged work is kept."""
-        marks = ",".join("?" for _ in LIVE_STATES)
-        rows = self._db.execute(f"SELECT record FROM session WHERE state IN ({marks})", LIVE_STATES).fetchall()
+        rows = self._db.execute("SELECT record FROM session WHERE state IN (?, ?, ?)", LIVE_STATES).fetchall()
         lost = []
         for row in rows:
             record = replace(Record(**json.loads(row[0])), state="lost", reason="the daemon died while it ran")

@@ -11,7 +11,20 @@ from supervisor.errors import RefusedError
 from supervisor.linux import mountinfo
 from supervisor.linux.statfs import fs_type
 
-_NEVER_BELOW: Final = ("/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/boot", "/dev", "/proc", "/sys", "/run")
+_NEVER_BELOW: Final = (
+    "/etc",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/boot",
+    "/dev",
+    "/proc",
+    "/sys",
+    "/run",
+)
 _NEVER_ITSELF: Final = ("/", "/home", "/root", "/var", "/tmp", "/opt", "/srv", "/mnt", "/media", "/var/tmp", "/var/lib")
 # The mounter's credentials would be used (FUSE, NFS), or names and modes cannot be kept (vfat and its kind).
 _UNFIT: Final = {

@@ -89,7 +89,7 @@ def guarded(answer_to: socket.socket, handler: Handler, request: dict[str, Any],
     except OSError as error:
         where = os.fsdecode(error.filename) if error.filename else str(request.get("do"))
         _send_error(answer_to, LaunchError(f"hand: {where}", error.errno or 0, str(error.strerror or "")))
-    except Exception as error:  # the boundary of the program: a bug answers this request and serves the next
+    except Exception as error:  # noqa: BLE001 - the program's boundary: a bug answers this request, serves the next
         _send_error(answer_to, ServiceError(f"hand: {request.get('do')}: {type(error).__name__}: {error}"))
     finally:
         seqpacket.close_all(out)
@@ -108,5 +108,3 @@ def main(fd: int) -> None:
     os.umask(0o077)
     sys.setrecursionlimit(5000)
     Hand(socket.socket(fileno=fd)).serve()
-
-

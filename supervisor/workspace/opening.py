@@ -39,6 +39,7 @@ class Opener:
     def __init__(self) -> None:
         self.fds: list[int] = []
         self.opened: list[Opened] = []
+        self.notes: list[str] = []
 
     def add(self, item: dict[str, Any]) -> None:
         """Open one item: ``{path, purpose, required}``; a path with ``*`` is a glob (system files only)."""
@@ -46,10 +47,12 @@ class Opener:
         if "*" in path and purpose == "etc":
             for match in sorted(glob.glob(path)):
                 self._add_plain(match, purpose, False)
+        elif purpose in ("pinned", "protected"):
+            self._add_protected(path, purpose)
         elif purpose in ("system", "etc", "device"):
             self._add_plain(path, purpose, bool(item.get("required")))
         else:
-            self._add_resolved(path, purpose, bool(item.get("required")))
+            self.add_resolved(path, purpose, bool(item.get("required")))
 
     def _add_plain(self, path: str, purpose: str, required: bool) -> None:
         """System paths: a symlink stays one."""
@@ -65,7 +68,18 @@ class Opener:
             if required:
                 raise _not_opened(path, error) from error
 
-    def _add_resolved(self, path: str, purpose: str, required: bool) -> None:
+    def _add_protected(self, path: str, purpose: str) -> None:
+        """A name in a `direct` workspace: as it stands, never through a link."""
+        try:
+            self._keep(path, path, purpose)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise _not_opened(path, error) from error
+            self.notes.append(f"{path} is a symlink: not protected in mode direct")
+
+    def add_resolved(self, path: str, purpose: str, required: bool) -> None:
         """The owner's paths: shown where they really are, and linked to from where they were named."""
         real = os.path.realpath(path)
         try:
@@ -117,7 +131,7 @@ def open_all(request: dict[str, Any], store_fd: int, empty_fd: int) -> tuple[dic
     try:
         for item in request["items"]:
             opener.add(item)
-        answer: dict[str, Any] = {"notes": []}
+        answer: dict[str, Any] = {"notes": opener.notes}
         answer["areas"] = _check_areas(opener, request, answer["notes"])
         answer["stages"] = _make_stages(opener, request, answer["areas"], store_fd, made)
         opener.fds.append(os.dup(empty_fd))
@@ -149,7 +163,7 @@ def _check_areas(opener: Opener, request: dict[str, Any], notes: list[str]) -> l
         areas.append(item.path)
         if item.purpose == "workspace":
             for path in area_check.git_common_directory(item.path, fd):
-                opener._add_resolved(path, "write", True)
+                opener.add_resolved(path, "write", True)
                 areas.append(path)
     return areas
 

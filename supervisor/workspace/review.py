@@ -38,10 +38,15 @@ def open_area(request: dict[str, Any], fds: list[int]) -> Answer:
     `empty` tells that the upper holds nothing: no change, and no overlay is needed to know it.
     """
     store_fd = fds[0]
-    stage = open_beneath(store_fd, f"sessions/{request['session']}/a{int(request['number'])}", os.O_RDONLY | os.O_DIRECTORY)
+    stage = open_beneath(
+        store_fd, f"sessions/{request['session']}/a{int(request['number'])}", os.O_RDONLY | os.O_DIRECTORY
+    )
     try:
-        with os.scandir(os.open("upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)) as entries:
-            empty = next(entries, None) is None
+        upper = open_beneath(stage, b"upper", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            empty = not os.listdir(upper)
+        finally:
+            os.close(upper)
         with contextlib.suppress(FileExistsError):
             os.mkdir("review", 0o700, dir_fd=stage)
         return {"empty": empty}, [open_folder(os.fsencode(request["path"])), stage]
@@ -78,7 +83,9 @@ def _chosen(changes: list[Change], request: dict[str, Any]) -> list[Change]:
     return [
         change
         for change in changes
-        if any(name == path or name.startswith(path + b"/") for path in wanted for name in (change.path, change.old_path))
+        if any(
+            name == path or name.startswith(path + b"/") for path in wanted for name in (change.path, change.old_path)
+        )
     ]
 
 
@@ -96,8 +103,7 @@ def answer_diff(request: dict[str, Any], fds: list[int]) -> Answer:
     try:
         with _area(fds) as area, open(out, "wb", closefd=False) as file:
             changes = _chosen(_scan(area, request, fds[0]), request)
-            for piece in rendering.render(area, changes):
-                file.write(piece)
+            file.writelines(rendering.render(area, changes))
         return {"count": len(changes)}, [out]
     except BaseException:
         os.close(out)
@@ -130,12 +136,12 @@ def answer_undo(request: dict[str, Any], fds: list[int]) -> Answer:
     return _result(undo(open_folder, fds[0], int(request["step"]), wanted)), []
 
 
-def answer_steps(request: dict[str, Any], fds: list[int]) -> Answer:
+def answer_steps(_request: dict[str, Any], fds: list[int]) -> Answer:
     """Return every apply and undo of this owner, oldest first."""
     return {"steps": [step.to_json() for step in list_steps(fds[0])]}, []
 
 
-def answer_recover(request: dict[str, Any], fds: list[int]) -> Answer:
+def answer_recover(_request: dict[str, Any], fds: list[int]) -> Answer:
     """Bring what a crash left half done to its end: wholly old or wholly new."""
     recovered = recover(open_folder, fds[0])
     return {"recovered": len(recovered)}, []

@@ -205,6 +205,8 @@ def _prepare(
                 stager.stage(operation, change)
             except ChangedMeanwhileError as error:
                 conflicts[change.path] = str(error)
+            except OSError as error:
+                raise OSError(error.errno, os.strerror(error.errno or 0), operation.path) from error
             observe(f"after staging {operation.index}")
         kept = {change.path for change in _without(changes, conflicts)}
         found = [

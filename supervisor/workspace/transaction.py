@@ -70,7 +70,7 @@ class Transaction:
                 outcome.conflicts[operation.index] = str(conflict)
             except OSError as error:
                 if error.errno not in _HOST_WAS_FASTER:
-                    raise
+                    raise OSError(error.errno, os.strerror(error.errno or 0), operation.path) from error
                 outcome.conflicts[operation.index] = _HOST_WAS_FASTER[error.errno]
             self._observe(f"after {operation.action} {operation.index}")
         self._keep_sources(outcome)

@@ -91,9 +91,13 @@ class Bench:
         self.kind = kind
         self._seed(setup, "first" if lower_size else "lower")
         self._helper = self._start(lower_size)
-        self._open_all()
-        with owner():
-            self.start_session()
+        try:
+            self._open_all()
+            with owner():
+                self.start_session()
+        except BaseException:
+            self._end()
+            raise
 
     @property
     def redirects(self) -> bool:
@@ -230,6 +234,9 @@ class Bench:
     def close(self) -> None:
         for fd in (self.store_fd, self.area.lower_fd, self.area.upper_fd, self.area.merged_fd):
             os.close(fd)
+        self._end()
+
+    def _end(self) -> None:
         self._helper.kill()
         self._helper.wait()
         for pipe in (self._helper.stdin, self._helper.stdout):

@@ -360,3 +360,25 @@ def test_binary_large_held_and_conflicting_files_are_named_not_dumped(make_bench
     assert b"[held: runs later" in stat
     assert b"4 files changed, 2 insertions(+), 1 deletion(-)\n" in stat
     assert len(diff) < 2000
+
+
+def test_a_folder_that_its_owner_may_not_write_stops_the_apply_by_name(make_bench: MakeBench) -> None:
+    bench = make_bench("mkdir shut open; echo 1 > shut/f; echo 1 > open/f")
+    bench.agent("echo 2 > shut/f; echo 2 > open/f")
+    bench.host("chmod 555 shut")
+    before = tree(bench.lower)
+    with pytest.raises(PermissionError) as caught:
+        bench.apply()
+    assert caught.value.filename == b"shut/f"
+    assert tree(bench.lower) == before
+    assert bench.apply(b"open").conflicts == []
+
+
+def test_a_folder_renamed_while_the_real_one_lives_on_is_undone(make_bench: MakeBench) -> None:
+    bench = make_bench("mkdir -p d/sub; echo 1 > d/x; echo 2 > d/sub/y; touch -d 2020-01-01 d/x d/sub/y d/sub d .")
+    before = tree(bench.lower, directory_times=True)
+    bench.agent("mv d d2; echo more >> d2/x")
+    step = bench.apply().step_id
+    assert sorted(os.listdir(bench.lower)) == ["d2"]
+    assert bench.undo(step).conflicts == []
+    assert tree(bench.lower, directory_times=True) == before

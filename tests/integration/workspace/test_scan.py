@@ -220,7 +220,10 @@ def test_discarded_changes_stay_hidden_until_changed_again(make_bench: MakeBench
 
 @pytest.mark.parametrize("kind", ["system", "rootless-other-fs"], indirect=True)
 def test_cost_follows_the_changes_not_the_folder(make_bench: MakeBench) -> None:
-    make = "import os\nfor d in range(100):\n os.makedirs(f'p/{d}')\n for n in range(1000): open(f'p/{d}/{n}', 'w').close()"
+    make = (
+        "import os\nfor d in range(100):\n os.makedirs(f'p/{d}')\n"
+        " for n in range(1000): open(f'p/{d}/{n}', 'w').close()"
+    )
     bench = make_bench(f'/usr/bin/python3 -c "{make}"; mkdir q; echo 1 > q/f')
     bench.agent("echo 2 > q/f; echo 1 > p/1/1; rm p/2/2; mkdir p/new; echo n > p/new/n")
     started = time.perf_counter()
