@@ -1,0 +1,180 @@
+"""Drive a real launcher and a real hand without a daemon: a program, so that rootless can enter its own namespaces.
+
+``python launch_driver.py STORE WORKSPACE`` reads requests (one JSON a line) from standard input and answers in kind:
+``{"argv": […], "change": {…}, "drop": […], "fail_at": N}`` starts one session from the strict profile's plan, with the
+plan's JSON changed as told, and answers with what the launcher's child said and what was left afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import sys
+from typing import Any
+
+from supervisor.daemon.bootstrap import enter_own_namespaces, start_launcher
+from supervisor.linux import cgroup, mountinfo, seqpacket
+from supervisor.sandbox import plan as planning
+from supervisor.sandbox import profile_source, seccomp_filter, wanted
+from supervisor.sandbox.plan import Command, Owner, Source, Stage, Surroundings, Terms
+
+AGENT_UID = 1_900_000_777
+
+
+class Driver:
+    """One launcher, one hand, many sessions in turn."""
+
+    def __init__(self, store: str, workspace: str) -> None:
+        self.uid, self.gid = os.geteuid(), os.getegid()
+        self.rootless = self.uid != 0
+        self.workspace = workspace
+        self.home = os.environ["HOME"]
+        if self.rootless:
+            enter_own_namespaces(self.uid, self.gid)
+        self.control, self.launcher_pid = start_launcher(self.rootless, self.uid)
+        ready = seqpacket.receive_json(self.control)
+        assert ready is not None
+        assert ready[0]["event"] == "ready", ready
+        self.has_cgroup = ready[0]["cgroup"]
+        store_fd = os.open(store, os.O_RDONLY)
+        self.ask("store", [store_fd], uid=self.uid, gid=self.gid)
+        ours, theirs = seqpacket.pair()
+        self.ask("hand", [theirs.fileno()], uid=self.uid)
+        theirs.close()
+        self.hand = ours
+        self.owner_store = os.open(f"{store}/{self.uid}", os.O_PATH)
+        self.ask_hand([self.owner_store], do="store")
+        self.profile = profile_source.load_profile("strict")
+        self.filter = seccomp_filter.compile_filter(self.profile.seccomp, platform.machine())
+        self.idmap = -1 if self.rootless else self._make_idmap()
+        self.exits: dict[str, int] = {}
+        self.count = 0
+
+    def _make_idmap(self) -> int:
+        return self.ask("idmap", owner=[self.uid, self.gid], agent=[AGENT_UID, AGENT_UID])[1][0]
+
+    def ask(self, do: str, fds: list[int] | None = None, **fields: Any) -> tuple[dict[str, Any], list[int]]:
+        seqpacket.send_json(self.control, {"seq": 1, "do": do, **fields}, tuple(fds or ()))
+        while True:
+            message, out = self.next_message()
+            if "event" not in message:
+                return message, out
+
+    def next_message(self) -> tuple[dict[str, Any], list[int]]:
+        received = seqpacket.receive_json(self.control)
+        assert received is not None, "the launcher ended"
+        if received[0].get("event") == "exit":
+            self.exits[received[0]["id"]] = received[0]["status"]
+        return received
+
+    def ask_hand(self, fds: list[int] | None = None, **fields: Any) -> tuple[dict[str, Any], list[int]]:
+        ours, theirs = seqpacket.pair()
+        with ours, theirs:
+            seqpacket.send_json(self.hand, fields, (theirs.fileno(), *(fds or ())))
+            received = seqpacket.receive_json(ours)
+        assert received is not None
+        assert "ok" in received[0], received[0]
+        return received[0]["ok"], received[1]
+
+    def plan(self, session: str, argv: list[str]) -> tuple[dict[str, Any], list[int]]:
+        items = wanted.items(self.profile, self.home, self.workspace, [], [])
+        answer, fds = self.ask_hand(do="open", items=items, home=self.home, mode="staged", id=session)
+        sources = [Source(**source) for source in answer["sources"]]
+        stages = [Stage(stage["area"], stage["fd"]) for stage in answer["stages"]]
+        idmap = None
+        if self.idmap >= 0:
+            fds.append(os.dup(self.idmap))
+            idmap = len(fds) - 1
+        self.out_r, out_w = os.pipe()
+        null = os.open("/dev/null", os.O_RDWR)
+        first = len(fds)
+        fds += [null, out_w, os.dup(out_w)]
+        agent = (self.uid, self.gid) if self.rootless else (AGENT_UID, AGENT_UID)
+        surroundings = Surroundings(self.rootless, *agent, idmap, self.has_cgroup, (), None)
+        command = Command(
+            tuple(argv), {"PATH": "/usr/bin:/bin", "HOME": self.home}, self.workspace, (first, first + 1, first + 2)
+        )
+        terms = Terms(self.profile, self.filter, session, "staged")
+        owner = Owner(self.uid, self.gid, "owner", self.home)
+        return planning.build(terms, owner, surroundings, sources, stages, command).to_json(), fds
+
+    def launch(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.count += 1
+        session = f"s{self.count}"
+        before = self.leftovers()
+        plan, fds = self.plan(session, request["argv"])
+        total = len(plan["operations"])
+        plan |= request.get("change", {})
+        for name in request.get("drop", []):
+            del plan[name]
+        if "fail_at" in request:
+            plan["fail_at"] = request["fail_at"]
+        if "path_source" in request:
+            next(item for item in plan["operations"] if "source" in item)["source"] = request["path_source"]
+        ours, theirs = seqpacket.pair()
+        started, pidfds = self.ask("session", [theirs.fileno()], id=session, limits={})
+        theirs.close()
+        seqpacket.send_json(ours, plan, tuple(fds))
+        seqpacket.close_all(fds)
+        said = self._hear(ours)
+        ours.close()
+        with open(self.out_r, "rb") as file:
+            output = file.read()
+        while session not in self.exits:
+            seqpacket.close_all(self.next_message()[1])
+        seqpacket.close_all(pidfds)
+        alive = os.path.exists(f"/proc/{started['pid']}")
+        return {
+            "said": said,
+            "operations": total,
+            "output": output.decode(errors="replace"),
+            "status": self.exits[session],
+            "alive": alive,
+            "leftovers_changed": self.leftovers() != before,
+            "before_and_after": [before, self.leftovers()],
+        }
+
+    @staticmethod
+    def _hear(sock: socket.socket) -> list[dict[str, Any]]:
+        said = []
+        while (received := seqpacket.receive_json(sock)) is not None:
+            said.append(received[0])
+            seqpacket.close_all(received[1])
+        return said
+
+    def leftovers(self) -> list[Any]:
+        """What a launch may not leave: mounts, cgroups, the launcher's descriptors and children, files in /tmp."""
+        children = []
+        with open(f"/proc/{self.launcher_pid}/task/{self.launcher_pid}/children", encoding="ascii") as file:
+            children = sorted(file.read().split())
+        root = cgroup.hierarchy() or "/nonexistent"
+        groups = f"{root}{cgroup.own_group().rstrip('/')}/deskwarden-{self.launcher_pid}"
+        return [
+            # Only where a launch could leave one: other programs of the machine mount elsewhere meanwhile.
+            [
+                os.fsdecode(entry.mount_point)
+                for entry in mountinfo.read(self.launcher_pid)
+                if entry.mount_point == b"/tmp" or entry.mount_point.startswith(os.fsencode(self.workspace))
+            ],
+            children,
+            sorted(os.listdir(groups)) if self.has_cgroup else [],
+            sorted(os.listdir(self.workspace)),
+            [os.readlink(f"/proc/{self.launcher_pid}/fd/{fd}") for fd in os.listdir(f"/proc/{self.launcher_pid}/fd")]
+            if not self.rootless
+            else [],
+        ]
+
+
+def main() -> None:
+    driver = Driver(sys.argv[1], sys.argv[2])
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(driver.launch(json.loads(line))) + "\n")
+        sys.stdout.flush()
+    seqpacket.send_json(driver.control, {"do": "farewell"})
+    os.waitpid(driver.launcher_pid, 0)
+
+
+if __name__ == "__main__":
+    main()
