@@ -15,7 +15,7 @@ import pwd
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -68,15 +68,51 @@ def lay(rootless: bool, only_uid: int | None, environment: Mapping[str, str]) ->
     uid, gid = os.geteuid(), os.getegid()
     places = rootless_places(environment, uid) if rootless else system_places(environment)
     account = None if rootless else _service_account()
-    lock_fd = _make_directories(places, account)
-    layers = _probe_layers(places.state, account)
+    _make_runtime(places, account)
+    lock_fd = _make_state(places, account)
+    layers = probe_once(places.state, probe_all)
     owner = owner_of(uid, environment) if rootless else None
     listener = _listen(places, account, only_uid)
     if rootless:
         enter_own_namespaces(uid, gid)
-    launcher, launcher_pid = start_launcher(rootless, uid)
+    launcher, launcher_pid = start_launcher(rootless)
     give_up_privilege(account)
     return Foundation(places, rootless, listener, launcher, launcher_pid, layers, only_uid, owner, lock_fd)
+
+
+def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
+    """Start as the unprivileged half of the system service: the launcher is a unit of its own, reached by its socket.
+
+    Raises:
+        DeskwardenError: Not the service account, or the launcher cannot be reached.
+    """
+    places = system_places(environment)
+    if os.geteuid() != _service_account().pw_uid:
+        raise RefusedError(f"--launcher is for the account {SERVICE_ACCOUNT}", "as root, leave --launcher out")
+    lock_fd = _make_state(places, None)
+    listener = _listen(places, None, None)
+    launcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        launcher.connect(launcher_socket)
+    except OSError as error:
+        step = f"connect to the launcher at {launcher_socket}"
+        raise LaunchError(step, error.errno or 0, "", "systemctl status deskwarden-launcher") from error
+    pid = seqpacket.peer_of(launcher).pid
+    layers = probe_once(places.state, lambda: _ask_layers(launcher))
+    give_up_privilege(None)
+    return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd)
+
+
+def _ask_layers(launcher: socket.socket) -> tuple[LayerState, ...]:
+    """Have the launcher probe; it answers on a socket of its own, before anything else is asked."""
+    ours, theirs = seqpacket.pair()
+    with ours:
+        with theirs:
+            seqpacket.send_json(launcher, {"seq": 0, "do": "probe"}, (theirs.fileno(),))
+        received = seqpacket.receive_json(ours)
+    if received is None:
+        raise ServiceError("the launcher died while it probed the layers", "systemctl status deskwarden-launcher")
+    return _layers_from(received[0]["layers"])
 
 
 def _service_account() -> pwd.struct_passwd:
@@ -89,12 +125,16 @@ def _service_account() -> pwd.struct_passwd:
         ) from None
 
 
-def _make_directories(places: Places, account: pwd.struct_passwd | None) -> int:
-    """Make the directories, private where they must be; returns the lock on the state (one daemon at a time)."""
+def _make_runtime(places: Places, account: pwd.struct_passwd | None) -> None:
+    """Make the sockets' directory: for everybody in system mode, else private."""
     os.makedirs(places.runtime, mode=0o700 if account is None else 0o755, exist_ok=True)
     if os.lstat(places.runtime).st_uid != os.geteuid():
         raise RefusedError(f"{places.runtime} belongs to another user", "remove it, or set XDG_RUNTIME_DIR")
     os.chmod(places.runtime, 0o700 if account is None else 0o755)
+
+
+def _make_state(places: Places, account: pwd.struct_passwd | None) -> int:
+    """Make the state's directories, private; returns the lock on them (one daemon at a time)."""
     for path in (places.state, f"{places.state}/stores", f"{places.state}/logs"):
         os.makedirs(path, mode=0o700, exist_ok=True)
         os.chmod(path, 0o700)
@@ -109,24 +149,23 @@ def _make_directories(places: Places, account: pwd.struct_passwd | None) -> int:
     return lock_fd
 
 
-def _probe_layers(state: str, account: pwd.struct_passwd | None) -> tuple[LayerState, ...]:
-    """Probe the layers, once a boot: what the kernel can do does not change while it runs."""
+def probe_once(state: str, probe: Callable[[], tuple[LayerState, ...]]) -> tuple[LayerState, ...]:
+    """Probe the layers once a boot: what the kernel can do does not change while it runs."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         key = f"{file.read().strip()} {platform.release()} {os.geteuid()}"
     path = f"{state}/layers.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(path, encoding="utf-8") as file:
         value = json.load(file)
         if value["key"] == key:
-            return tuple(
-                LayerState(item["name"], State(item["state"]), item["detail"], item["remedy"])
-                for item in value["layers"]
-            )
-    layers = probe_all()
+            return _layers_from(value["layers"])
+    layers = probe()
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"key": key, "layers": [asdict(layer) for layer in layers]}, file)
-    if account is not None:
-        os.chown(path, account.pw_uid, account.pw_gid)
     return layers
+
+
+def _layers_from(items: list[dict[str, str]]) -> tuple[LayerState, ...]:
+    return tuple(LayerState(item["name"], State(item["state"]), item["detail"], item["remedy"]) for item in items)
 
 
 def _listen(places: Places, account: pwd.struct_passwd | None, only_uid: int | None) -> socket.socket:
@@ -157,13 +196,13 @@ def enter_own_namespaces(uid: int, gid: int) -> None:
         raise LaunchError("create a user namespace", error.errno or 0, "", "deskwarden doctor") from error
 
 
-def start_launcher(rootless: bool, owner_uid: int) -> tuple[socket.socket, int]:
+def start_launcher(rootless: bool) -> tuple[socket.socket, int]:
     """Start the launcher as a program of its own; returns its control socket and pid."""
     ours, theirs = seqpacket.pair()
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     start = (
         f"import sys; sys.path.insert(0, {root!r}); from supervisor.sandbox.launcher import main; "
-        f"main({theirs.fileno()}, {rootless}, {owner_uid})"
+        f"main({theirs.fileno()}, {rootless})"
     )
     process = subprocess.Popen(
         [sys.executable, "-IS", "-c", start],

@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--system", action="store_true", help="serve every user; needs root")
     mode.add_argument("--rootless", action="store_true", help="serve the caller only (default)")
+    parser.add_argument("--launcher", metavar="SOCKET", help="with --system: the launcher runs apart, here")
     parser.add_argument("--only-uid", type=int, help="with --system: serve this uid only")
     parser.add_argument("--idle-exit", type=float, metavar="SECONDS", help="end after this long without sessions")
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO, format="deskwardend: %(levelname)s: %(message)s"
     )
-    if args.system and os.geteuid() != 0:
+    if args.system and not args.launcher and os.geteuid() != 0:
         _report(args.ready_fd, "--system needs root", "sudo deskwardend --system, or without it: deskwardend")
         return 125
     if not args.system and os.geteuid() == 0:
@@ -58,7 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         profile_source.hold_packaged_directory()
         Profiles().get("coding", None)
-        foundation = bootstrap.lay(not args.system, args.only_uid, os.environ)
+        if args.launcher:
+            foundation = bootstrap.join(args.launcher, os.environ)
+        else:
+            foundation = bootstrap.lay(not args.system, args.only_uid, os.environ)
         asyncio.run(_serve(foundation, args.idle_exit, args.ready_fd))
     except DeskwardenError as error:
         _report(args.ready_fd, error.message, error.next_step, error)
@@ -116,6 +120,7 @@ async def _serve(foundation: Foundation, idle_exit_s: float | None, ready_fd: in
     with contextlib.suppress(FileNotFoundError, PermissionError):
         os.unlink(places.launch_socket)
     if not lost:
+        launcher.on_lost = lambda: None  # from here on its end is the answer to our farewell
         await service.end_all()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):

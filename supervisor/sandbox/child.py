@@ -25,6 +25,7 @@ from supervisor.linux.execve import fexecve
 from supervisor.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from supervisor.sandbox import confine
 from supervisor.sandbox.operations import Context, Keyring, Limits, Operation, Overlay, open_terminal
+from supervisor.sandbox.probe import probe_all
 
 _STDIO_COUNT: Final = 3
 
@@ -194,6 +195,20 @@ def start_review(sock: socket.socket) -> NoReturn:
             except OSError as error:
                 raise LaunchError(operation.describe(), error.errno or 0, str(error.strerror or "")) from error
         seqpacket.send_json(sock, {"event": "prepared", "findings": context.findings}, tuple(made))
+
+    run_guarded(sock, body)
+
+
+def start_probe(sock: socket.socket) -> NoReturn:
+    """Probe the layers with the launcher's rights, for a daemon that has none to try with."""
+
+    def body() -> None:
+        reset({sock.fileno()})
+        layers = [
+            {"name": layer.name, "state": str(layer.state), "detail": layer.detail, "remedy": layer.remedy}
+            for layer in probe_all()
+        ]
+        seqpacket.send_json(sock, {"event": "prepared", "layers": layers})
 
     run_guarded(sock, body)
 

@@ -8,6 +8,7 @@ Control messages, daemon to launcher (JSON; each answered by one message with th
     session {id} + plan socket           start a sandbox            → {pid} + pidfd
     exec    {id, exec} + plan socket     one more command in it     → {pid} + pidfd
     review  {id} + plan socket           detached overlays          → {}
+    probe   + answer socket              the layers, found as root  → {}
     hand    {uid} + hand socket          the owner's hand           → {pid} + pidfd
     idmap   {owner, agent}               a mapping for mounts       → {} + user namespace descriptor
     store   {uid, gid} + directory       make and give away an owner's directory
@@ -36,6 +37,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from supervisor.config import SERVICE_ACCOUNT
 from supervisor.errors import DeskwardenError, LaunchError, RefusedError, to_wire
 from supervisor.linux import caps, cgroup, prctl, seqpacket
 from supervisor.linux.clone import NEW_SANDBOX, CloneFlags, clone3, new_id_mapping, setns
@@ -67,10 +69,9 @@ class Tree:
 class Launcher:
     """Serve one daemon's control socket until it ends."""
 
-    def __init__(self, control: socket.socket, rootless: bool, owner_uid: int) -> None:
+    def __init__(self, control: socket.socket, rootless: bool) -> None:
         self._control = control
         self._rootless = rootless
-        self._owner_uid = owner_uid
         self._trees: dict[str, Tree] = {}
         self._lifeline_r, self._lifeline_w = os.pipe2(os.O_CLOEXEC)
         self._init_fd = _open_init()
@@ -144,8 +145,8 @@ class Launcher:
         if what in ("session", "exec", "hand"):
             tree = {"session": self._session, "exec": self._exec, "hand": self._hand}[what](request, fds)
             return (tree.pidfd,), [], {"pid": tree.pid}
-        if what == "review":
-            self._review(fds)
+        if what in ("review", "probe"):
+            self._helper(str(what), fds)
         elif what == "idmap":
             mapping = self._idmap(request)
             return (mapping,), [mapping], {}
@@ -200,11 +201,12 @@ class Launcher:
             _become_hand(socket.socket(fileno=fds[0]), uid, self._lifeline_r, self._rootless)
         return self._keep(Tree(f"hand{uid}/{pid}", pid, pidfd, "hand"))
 
-    def _review(self, fds: list[int]) -> None:
+    def _helper(self, what: str, fds: list[int]) -> None:
         pid, pidfd = clone3(0)
         if pid == 0:
-            child.start_review(socket.socket(fileno=fds[0]))
-        self._keep(Tree(f"review/{pid}", pid, pidfd, "review"))
+            start = child.start_review if what == "review" else child.start_probe
+            start(socket.socket(fileno=fds[0]))
+        self._keep(Tree(f"{what}/{pid}", pid, pidfd, what))
 
     def _remove(self, fds: list[int], name: str) -> None:
         pid, pidfd = clone3(0)
@@ -303,7 +305,7 @@ class Launcher:
         del self._trees[tree.key]
         os.close(tree.pidfd)
         self._drop_cgroup(tree.cgroup_fd, tree.cgroup_name)
-        if tree.kind in ("review", "remove"):
+        if tree.kind in ("review", "probe", "remove"):
             return
         session, _, execution = tree.key.partition("/")
         event = {"event": "exit", "kind": tree.kind, "id": session, "exec": execution, "pid": tree.pid}
@@ -328,6 +330,9 @@ class Launcher:
             self._wait_once(50)
         if self._cgroups_fd >= 0:
             _remove_cgroups(self._cgroups_fd)
+            os.close(self._cgroups_fd)
+        for fd in (self._lifeline_r, self._lifeline_w, self._init_fd):
+            os.close(fd)
 
 
 def id_map(on_disk: int, agent: int) -> str:
@@ -353,7 +358,8 @@ def _open_cgroups() -> tuple[int, str]:
         return -1, "no cgroup v2 hierarchy is mounted"
     path = f"{root}{cgroup.own_group().rstrip('/')}/deskwarden-{os.getpid()}"
     try:
-        os.mkdir(path, 0o755)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o755)
         return cgroup.open_dir(path), ""
     except OSError as error:
         return -1, f"no delegated cgroup directory ({path}: {os.strerror(error.errno or 0)})"
@@ -417,16 +423,40 @@ def _become_hand(sock: socket.socket, uid: int, lifeline: int, rootless: bool) -
     child.run_guarded(sock, body)
 
 
-def main(control_fd: int, rootless: bool, owner_uid: int) -> None:
-    """Serve the daemon at the other end of *control_fd*."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the daemon ends sessions in order, then says farewell
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def main(control_fd: int, rootless: bool) -> None:
+    """Serve the daemon at the other end of *control_fd*, which started this program."""
+    _prepare_process()
+    _serve(socket.socket(fileno=control_fd), rootless)
+
+
+def main_listening() -> None:
+    """Serve one daemon after another on systemd's socket (sd_listen_fds(3)); the entry of the launcher's own unit.
+
+    Only the service account may connect: the socket's mode says so, and SO_PEERCRED is checked as well.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        sys.exit("launcher: want one socket from systemd (deskwarden-launcher.socket)")
+    allowed_uid = pwd.getpwnam(SERVICE_ACCOUNT).pw_uid
+    _prepare_process()
+    listener = socket.socket(fileno=3)
+    listener.set_inheritable(False)
+    while True:
+        control, _address = listener.accept()
+        if seqpacket.peer_of(control).uid == allowed_uid:
+            _serve(control, rootless=False)
+        control.close()
+
+
+def _prepare_process() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the daemon ends sessions in order, then says farewell
     prctl.set_dumpable(False)
-    control = socket.socket(fileno=control_fd)
+
+
+def _serve(control: socket.socket, rootless: bool) -> None:
     control.set_inheritable(False)
     try:
-        Launcher(control, rootless, owner_uid).serve()
+        Launcher(control, rootless).serve()
     except DeskwardenError as error:
         with contextlib.suppress(OSError):
             seqpacket.send_json(control, {"event": "failed", "error": to_wire(error)})

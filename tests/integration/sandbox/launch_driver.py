@@ -33,7 +33,7 @@ class Driver:
         self.home = os.environ["HOME"]
         if self.rootless:
             enter_own_namespaces(self.uid, self.gid)
-        self.control, self.launcher_pid = start_launcher(self.rootless, self.uid)
+        self.control, self.launcher_pid = start_launcher(self.rootless)
         ready = seqpacket.receive_json(self.control)
         assert ready is not None
         assert ready[0]["event"] == "ready", ready

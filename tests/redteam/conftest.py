@@ -1,0 +1,29 @@
+"""One service for all attacks; each test has folders of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service import Service, serving
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    with serving() as one:
+        yield one
+
+
+@pytest.fixture
+def workspace(service: Service) -> Path:
+    return service.folder()
+
+
+@pytest.fixture
+def victim(service: Service) -> Path:
+    """A file of the owner's that no sandbox was given; it must stay as it is."""
+    path = service.folder("victim") / "secret"
+    path.write_text("the owner's secret\n", encoding="utf-8")
+    return path
