@@ -13,9 +13,10 @@ import sysconfig
 from typing import Final
 
 PROGRAMS: Final = {
-    "deskwarden": "supervisor.cli.main",
-    "deskwardend": "supervisor.daemon.main",
-    "deskwarden-agent": "supervisor.cli.agent",
+    "deskwarden": ("supervisor.cli.main", "main"),
+    "deskwardend": ("supervisor.daemon.main", "main"),
+    "deskwarden-agent": ("supervisor.cli.agent", "main"),
+    "deskwarden-launcher": ("supervisor.sandbox.launcher", "main_listening"),  # only by systemd, see systemd/
 }
 
 # Kernels before 5.1 cut the first line here, and some tools still do.
@@ -27,9 +28,9 @@ import sys
 sys.path.insert(0, {checkout!r})
 sys.path.append({packages!r})
 
-from {module} import main
+from {module} import {function}
 
-sys.exit(main())
+sys.exit({function}())
 """
 
 
@@ -52,8 +53,8 @@ def write_program(path: str, text: str) -> None:
 def write_start_scripts(checkout: str, venv: str, packages: str) -> None:
     """Write one start script for each program into the bin directory of *venv*."""
     python = os.path.join(venv, "bin", "python3")
-    for name, module in PROGRAMS.items():
-        body = _BODY.format(checkout=checkout, packages=packages, module=module)
+    for name, (module, function) in PROGRAMS.items():
+        body = _BODY.format(checkout=checkout, packages=packages, module=module, function=function)
         path = os.path.join(venv, "bin", name)
         first_line = shebang(python)
         if first_line:

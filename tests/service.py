@@ -21,7 +21,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import termios
 import textwrap
@@ -93,11 +92,13 @@ def report(value):
 """
 
 
-def _text(code: str) -> str:
-    return PRELUDE + textwrap.dedent(code)
+def program(code: str, **values: object) -> list[str]:
+    """Return the command that runs *code*, with *values* as names that it may use."""
+    given = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    return [PYTHON, "-I", "-c", PRELUDE + given + textwrap.dedent(code)]
 
 
-def _value(result: subprocess.CompletedProcess[bytes]) -> Any:
+def reported(result: subprocess.CompletedProcess[bytes]) -> Any:
     """Return what the code reported; a failure shows everything that the program said."""
     said = f"exit {result.returncode}\n{result.stdout.decode(errors='replace')}\n{result.stderr.decode(errors='replace')}"
     assert result.returncode == 0, said
@@ -106,7 +107,7 @@ def _value(result: subprocess.CompletedProcess[bytes]) -> Any:
     return json.loads(lines[-1])
 
 
-def outside(code: str, cwd: str | os.PathLike[str] = "/", own_mounts: bool = False) -> Any:
+def outside(code: str, cwd: str | os.PathLike[str] = "/", own_mounts: bool = False, **values: object) -> Any:
     """Run *code* on the host, unconfined; returns what it reported.
 
     Args:
@@ -114,8 +115,8 @@ def outside(code: str, cwd: str | os.PathLike[str] = "/", own_mounts: bool = Fal
     """
     root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     prefix = ["unshare", *root, "--mount", "--propagation", "private"] if own_mounts else []
-    command = [*prefix, PYTHON, "-I", "-c", _text(code)]
-    return _value(subprocess.run(command, cwd=cwd, capture_output=True, timeout=DEADLINE_S, check=False))
+    command = [*prefix, *program(code, **values)]
+    return reported(subprocess.run(command, cwd=cwd, capture_output=True, timeout=DEADLINE_S, check=False))
 
 
 def wait_until(what: str, condition: Any, timeout_s: float = 10.0) -> float:
@@ -327,10 +328,10 @@ class Service:
         """End everything that was started here and remove the base directory."""
         for terminal in self._terminals:
             terminal.close()
-        for program in self._programs:
-            if program.poll() is None:
-                program.kill()
-            program.communicate()
+        for running in self._programs:
+            if running.poll() is None:
+                running.kill()
+            running.communicate()
         self.stop()
         shutil.rmtree(self.base, ignore_errors=True)
 
@@ -379,9 +380,9 @@ class Service:
     ) -> subprocess.Popen[bytes]:
         """Start the CLI and return; it is ended with this service at the latest."""
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | fields
-        program = subprocess.Popen([CLI, *args], cwd=cwd, env=self.environment | dict(env or {}), **streams)
-        self._programs.append(program)
-        return program
+        running = subprocess.Popen([CLI, *args], cwd=cwd, env=self.environment | dict(env or {}), **streams)
+        self._programs.append(running)
+        return running
 
     def start_session(self, *args: str, cwd: str | os.PathLike[str] = "/") -> str:
         """Start a session and leave it running (``run -d``); returns its id."""
@@ -389,10 +390,9 @@ class Service:
         assert result.returncode == 0, result
         return result.stdout.decode().strip()
 
-    def python(self, code: str, *flags: str, cwd: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Any:
-        """Run *code* (see `PRELUDE`) as an agent in *cwd*; returns what it reported. *flags* are those of ``run``."""
-        command = ("--", PYTHON, "-I", "-c", _text(code))
-        return _value(self.run("run", *flags, *command, cwd=cwd, env=env))
+    def python(self, code: str, *flags: str, cwd: str | os.PathLike[str], **values: object) -> Any:
+        """Run *code* (see `program`) as an agent in *cwd*; returns what it reported. *flags* are those of ``run``."""
+        return reported(self.run("run", *flags, "--", *program(code, **values), cwd=cwd))
 
     def pty_run(
         self,
@@ -400,10 +400,10 @@ class Service:
         cwd: str | os.PathLike[str] = "/",
         env: Mapping[str, str] | None = None,
         size: tuple[int, int] = (24, 80),
-        program: str = CLI,
+        executable: str = CLI,
     ) -> Terminal:
-        """Start the CLI (or another *program*) on a terminal of its own."""
-        terminal = Terminal([program, *args], os.fspath(cwd), self.environment | dict(env or {}), size)
+        """Start the CLI (or another *executable*) on a terminal of its own."""
+        terminal = Terminal([executable, *args], os.fspath(cwd), self.environment | dict(env or {}), size)
         self._terminals.append(terminal)
         return terminal
 
@@ -436,11 +436,12 @@ class OtherOwner:
     def __init__(self, service: Service, name: str) -> None:
         self.account = pwd.getpwnam(name)
         self._service = service
-        program = Path(service.base) / "program"
-        if not program.exists():
+        copy = Path(service.base) / "program"
+        if not copy.exists():
             for part in ("supervisor", "sandbox_profiles"):
-                shutil.copytree(CHECKOUT / part, program / part, ignore=shutil.ignore_patterns("__pycache__"))
-        self._start = f"import sys; sys.path.insert(0, {str(program)!r}); from supervisor.cli.main import main; sys.exit(main())"
+                shutil.copytree(CHECKOUT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        start = "from supervisor.cli.main import main; sys.exit(main())"
+        self._start = f"import sys; sys.path.insert(0, {str(copy)!r}); {start}"
 
     def folder(self) -> Path:
         """Make a private folder of this user."""
@@ -470,8 +471,8 @@ class OtherOwner:
             check=False,
         )
 
-    def python(self, code: str, *flags: str, cwd: str | os.PathLike[str]) -> Any:
+    def python(self, code: str, *flags: str, cwd: str | os.PathLike[str], **values: object) -> Any:
         """Run *code* as an agent of this user; returns what it reported."""
-        return _value(self.run("run", *flags, "--", PYTHON, "-I", "-c", _text(code), cwd=cwd))
+        return reported(self.run("run", *flags, "--", *program(code, **values), cwd=cwd))
 
 

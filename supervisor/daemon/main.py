@@ -20,6 +20,7 @@ from supervisor.errors import DeskwardenError, to_wire
 from supervisor.sandbox import profile_source
 from supervisor.sandbox.machine import kernel_version
 from supervisor.sandbox.profile import Ceiling
+from supervisor.session import quota
 from supervisor.session.channel import Channel
 from supervisor.session.hands import Hands
 from supervisor.session.launch import Machine
@@ -58,12 +59,13 @@ def main(argv: list[str] | None = None) -> int:
         return 125
     try:
         profile_source.hold_packaged_directory()
-        Profiles().get("coding", None)
+        profiles = Profiles()
+        profiles.warm()
         if args.launcher:
             foundation = bootstrap.join(args.launcher, os.environ)
         else:
             foundation = bootstrap.lay(not args.system, args.only_uid, os.environ)
-        asyncio.run(_serve(foundation, args.idle_exit, args.ready_fd))
+        asyncio.run(_serve(foundation, profiles, args.idle_exit, args.ready_fd))
     except DeskwardenError as error:
         _report(args.ready_fd, error.message, error.next_step, error)
         return error.exit_code
@@ -78,7 +80,7 @@ def _report(ready_fd: int | None, message: str, next_step: str, error: Deskwarde
             os.write(ready_fd, json.dumps(value).encode())
 
 
-async def _serve(foundation: Foundation, idle_exit_s: float | None, ready_fd: int | None) -> None:
+async def _serve(foundation: Foundation, profiles: Profiles, idle_exit_s: float | None, ready_fd: int | None) -> None:
     places = foundation.places
     launcher = LauncherClient(Channel(foundation.launcher))
     await launcher.start()
@@ -104,19 +106,21 @@ async def _serve(foundation: Foundation, idle_exit_s: float | None, ready_fd: in
         ceiling=Ceiling(),
     )
     service = SessionService(
-        launcher, Hands(launcher, stores_fd), state, machine, f"{places.state}/logs", foundation.layers
+        launcher, Hands(launcher, stores_fd), state, machine, f"{places.state}/logs", foundation.layers, profiles
     )
     server = Server(service, foundation)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(), name="server")
+    watching = asyncio.create_task(quota.watch(service, stores_fd), name="quota")
     if ready_fd is not None:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
     _logger.info("ready: %s, started_ns=%d", places.launch_socket, now_ns())
     await _until_done(stop, server, service, idle_exit_s)
     serving.cancel()
+    watching.cancel()
     with contextlib.suppress(FileNotFoundError, PermissionError):
         os.unlink(places.launch_socket)
     if not lost:

@@ -6,13 +6,11 @@ import asyncio
 import logging
 import os
 import socket
-from pathlib import Path
 
 from supervisor.daemon import verbs
 from supervisor.daemon.bootstrap import Foundation, owner_of, read_peer_level
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
 from supervisor.linux import seqpacket
-from supervisor.sandbox.profile_source import user_directory
 from supervisor.session.channel import Channel, wait_readable
 from supervisor.session.service import Caller, SessionService
 
@@ -78,20 +76,10 @@ class Server:
         if self._foundation.rootless:
             if peer.uid != 0 or self._foundation.owner is None:  # the owner's uid is 0 in our user namespace
                 raise RefusedError("this daemon serves its own user only", "start your own: deskwarden run")
-            return Caller(self._foundation.owner, user_directory(os.environ))
+            return Caller(self._foundation.owner)
         if self._foundation.only_uid not in (None, peer.uid):
             raise RefusedError("this daemon serves another user", "start your own: deskwarden run")
-        owner = owner_of(peer.uid)
-        return Caller(owner, _readable(Path(owner.home) / ".config/deskwarden/profiles.d"))
-
-
-def _readable(directory: Path) -> Path | None:
-    """Return the directory when this service's own account may read it."""
-    try:
-        os.listdir(directory)
-    except OSError:
-        return None
-    return directory
+        return Caller(owner_of(peer.uid))
 
 
 async def _say_error(channel: Channel, error: DeskwardenError) -> None:

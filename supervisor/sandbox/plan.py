@@ -341,12 +341,16 @@ def limits(profile: Profile, surroundings: Surroundings) -> Limits:
     values = {"core": CORE_LIMIT}
     wanted = {
         "nofile": profile.limits.open_files,
-        "fsize": profile.limits.file_size_bytes,
+        "fsize": _least(profile.limits.file_size_bytes, profile.limits.staged_bytes),
         "nproc": profile.limits.pids,
         "data": None if "memory" in surroundings.controllers else profile.limits.memory_bytes,
     }
     values |= {key: value for key, value in wanted.items() if value is not None}
     return Limits(values)
+
+
+def _least(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def rlimits(plan: Plan) -> Limits:

@@ -16,6 +16,7 @@ from supervisor.sandbox import wanted
 from supervisor.sandbox.layers import LayerState, missing
 from supervisor.sandbox.plan import Command, Owner, Plan, Source, Stage, Surroundings, Terms
 from supervisor.sandbox.profile import Ceiling, Profile, build_environment, check_ceiling
+from supervisor.session import quota
 from supervisor.session.channel import Channel
 from supervisor.session.console import Console
 from supervisor.session.hands import OPEN_DEADLINE_S, Hand
@@ -251,6 +252,7 @@ def enforcement_report(
         "landlock_abi": landlock.abi_version(),
         "kill": "cgroup" if machine.has_cgroup else "pid namespace",
         "limits": f"cgroup: {', '.join(machine.controllers)}" if machine.controllers else "rlimits of each process",
+        "quota": quota.KIND if prepared.areas and profile.limits.staged_bytes else "none",
         "network": "closed: an own namespace with lo only",
         "missing_preferred": [state.name for state in missing(profile.preferred, layers)],
         "findings": findings + prepared.notes,

@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from supervisor.clock import now_ns
@@ -38,10 +37,9 @@ STOP_GRACE_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, in the kernel's word; `config` is their own profiles' directory when this service may read it."""
+    """Who asks, in the kernel's word."""
 
     owner: Owner
-    config: Path | None
 
 
 class SessionService:
@@ -55,6 +53,7 @@ class SessionService:
         machine: Machine,
         logs: str,
         layers: tuple[LayerState, ...],
+        profiles: Profiles,
     ) -> None:
         self._launcher = launcher
         self._hands = hands
@@ -62,7 +61,7 @@ class SessionService:
         self._machine = machine
         self._logs = logs
         self._layers = layers
-        self._profiles = Profiles()
+        self._profiles = profiles
         self._ids = AgentIds()
         self._idmaps: dict[tuple[int, int, int], int] = {}
         self._live: dict[str, Session] = {}
@@ -100,17 +99,13 @@ class SessionService:
 
     async def _start(self, caller: Caller, request: Request, own_uid: bool, client: Channel | None) -> Session:
         owner = caller.owner
-        compiled = self._profiles.get(request.profile, caller.config)
-        profile = with_limits(compiled.profile, request.limits)
-        check_required(profile.requires, self._layers)
-        mode = launch.check_request(request, profile)
-        session_id = new_session_id()
         hand = await self._hands.of(owner.uid, owner.gid)
+        terms = await self._terms(request, hand, owner)
+        session_id, profile = terms.session_id, terms.profile
         agent_uid = self._ids.lend() if own_uid else owner.uid
         log_path = f"{self._logs}/{session_id}.log"
         console = Console(Log(log_path))
         self._starting[session_id] = None
-        terms = Terms(profile, compiled.seccomp, session_id, mode)
         try:
             agent = Agent(agent_uid, await self._idmap(owner, agent_uid) if own_uid else None)
             prepared, pid, findings = await self._launch(request, terms, owner, hand, agent, console)
@@ -129,7 +124,7 @@ class SessionService:
             owner_uid=owner.uid,
             owner_gid=owner.gid,
             profile=profile.name,
-            mode=mode,
+            mode=terms.mode,
             workspace=prepared.plan.command.directory,
             argv=list(request.argv),
             areas=prepared.areas,
@@ -151,6 +146,13 @@ class SessionService:
         if status is not None:
             self._end(session, status)
         return session
+
+    async def _terms(self, request: Request, hand: Hand, owner: Owner) -> Terms:
+        """Find the profile, lower its limits, check what it requires and the mode."""
+        compiled = await self._profiles.get(request.profile, hand, owner.home)
+        profile = with_limits(compiled.profile, request.limits)
+        check_required(profile.requires, self._layers)
+        return Terms(profile, compiled.seccomp, new_session_id(), launch.check_request(request, profile))
 
     async def _launch(
         self, request: Request, terms: Terms, owner: Owner, hand: Hand, agent: Agent, console: Console
@@ -181,18 +183,13 @@ class SessionService:
     async def describe(self, caller: Caller, request: Request) -> list[str]:
         """Return the plan of a launch in words; nothing is started and nothing is left."""
         owner = caller.owner
-        compiled = self._profiles.get(request.profile, caller.config)
-        profile = with_limits(compiled.profile, request.limits)
-        check_required(profile.requires, self._layers)
-        mode = launch.check_request(request, profile)
-        session_id = new_session_id()
         hand = await self._hands.of(owner.uid, owner.gid)
+        terms = await self._terms(request, hand, owner)
         console = Console(None)
         agent_ends = console.make_pipes()
         agent_uid = owner.uid if self._machine.rootless else self._ids.lend()
         try:
             agent = Agent(agent_uid, None if self._machine.rootless else await self._idmap(owner, agent_uid))
-            terms = Terms(profile, compiled.seccomp, session_id, mode)
             prepared = await launch.prepare(request, terms, owner, hand, self._machine, agent, agent_ends)
             prepared.close()
             return prepared.plan.describe()
@@ -201,7 +198,7 @@ class SessionService:
             await console.close()
             if not self._machine.rootless:
                 self._ids.give_back(agent_uid)
-            await self._remove_stage(hand, session_id)
+            await self._remove_stage(hand, terms.session_id)
 
     async def exec(
         self,
@@ -333,6 +330,19 @@ class SessionService:
     def live_of(self, caller: Caller) -> list[Session]:
         """Return the caller's living sessions."""
         return [session for session in self._live.values() if session.record.owner_uid == caller.owner.uid]
+
+    def living(self) -> list[Session]:
+        """Return all living sessions, of all owners."""
+        return list(self._live.values())
+
+    async def staged_bytes(self, session: Session) -> int:
+        """Return how much a session has staged, as the hand counts it."""
+        record = session.record
+        if not record.numbers:
+            return 0
+        hand = await self._hands.of(record.owner_uid, record.owner_gid)
+        answer, _fds = await hand.ask("usage", session=record.id)
+        return int(answer["bytes"])
 
     @property
     def live_count(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 from supervisor.errors import DeskwardenError, LaunchError, ServiceError, to_wire
 from supervisor.linux import prctl, seqpacket
 from supervisor.workspace import opening, review
+from supervisor.workspace.configuration import answer_profiles
 
 Handler = Callable[[dict[str, Any], list[int]], tuple[dict[str, Any], list[int]]]
 
@@ -51,6 +52,8 @@ class Hand:
                 guarded(answer_to, self._take_store, request, fds)
             elif what == "open":
                 guarded(answer_to, self._open, request, fds)
+            elif what == "profiles":
+                guarded(answer_to, answer_profiles, request, fds)
             elif what in review.HANDLERS:
                 self._in_child(answer_to, review.HANDLERS[what], request, fds)
             else:

@@ -147,6 +147,20 @@ def answer_recover(_request: dict[str, Any], fds: list[int]) -> Answer:
     return {"recovered": len(recovered)}, []
 
 
+def answer_usage(request: dict[str, Any], fds: list[int]) -> Answer:
+    """Return how many bytes a session's uppers hold on disk."""
+    root = open_beneath(fds[0], f"sessions/{request['session']}", os.O_RDONLY | os.O_DIRECTORY)
+    total = 0
+    try:
+        for _path, _names, files, directory in os.fwalk(".", dir_fd=root):
+            for name in files:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.stat(name, dir_fd=directory, follow_symlinks=False).st_blocks * 512
+    finally:
+        os.close(root)
+    return {"bytes": total}, []
+
+
 def _result(result: ApplyResult) -> dict[str, Any]:
     return {
         "step": result.step_id,
@@ -166,4 +180,5 @@ HANDLERS = {
     "undo": answer_undo,
     "steps": answer_steps,
     "recover": answer_recover,
+    "usage": answer_usage,
 }

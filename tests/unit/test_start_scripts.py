@@ -19,12 +19,14 @@ def main():
     import inside_venv
     print(*sys.argv[1:], sys.flags.isolated, sys.flags.no_site, sep="|")
     return 7
+
+main_listening = main
 """
 
 
 def make_checkout(root: Path) -> Path:
-    """Make a checkout with the three programs and a virtual environment that holds one module."""
-    for module in ("cli/main", "cli/agent", "daemon/main"):
+    """Make a checkout with the programs and a virtual environment that holds one module."""
+    for module in ("cli/main", "cli/agent", "daemon/main", "sandbox/launcher"):
         path = root / "supervisor" / f"{module}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(MAIN)
@@ -41,7 +43,7 @@ def make_checkout(root: Path) -> Path:
 @pytest.mark.parametrize("name", ["plain", "with a space", "quote ' \" $HOME \\", "x" * 150, "Größe"])
 def test_start_script_works_wherever_the_checkout_lies(tmp_path: Path, name: str) -> None:
     checkout = make_checkout(tmp_path / name)
-    for program in ("deskwarden", "deskwardend", "deskwarden-agent"):
+    for program in ("deskwarden", "deskwardend", "deskwarden-agent", "deskwarden-launcher"):
         command = [checkout / ".venv/bin" / program, "two words", "*"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/")
         assert (done.returncode, done.stdout, done.stderr) == (7, "two words|*|1|1\n", "")

@@ -1,0 +1,41 @@
+"""The owner's own configuration files, read as the owner: the service may not enter a private home.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any, Final
+
+# Ten times the largest profile that comes with Deskwarden.
+MAX_FILE_BYTES: Final = 65536
+MAX_FILES: Final = 100
+
+
+def answer_profiles(request: dict[str, Any], _fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+    """Return the profile files of a directory: name, path, and contents or the problem with it."""
+    directory = str(request["directory"])
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".yaml"))[:MAX_FILES]
+    except OSError:
+        return {"files": []}, []
+    return {"files": [_read(os.path.join(directory, name)) for name in names]}, []
+
+
+def _read(path: str) -> dict[str, str]:
+    value = {"name": os.path.basename(path).removesuffix(".yaml"), "path": path, "text": "", "problem": ""}
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return value | {"problem": f"cannot be read: {error.strerror}"}
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return value | {"problem": "not a regular file"}
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            return value | {"problem": "belongs to another user, or others may write it; chmod go-w"}
+        return value | {"text": os.read(fd, MAX_FILE_BYTES + 1).decode("utf-8", "surrogateescape")}
+    finally:
+        os.close(fd)
