@@ -1,4 +1,4 @@
-"""The card at the end of a run: at most eight lines, what happened and what to type next."""
+"""The two cards of a run: what the agent sees (first run only), and at the end what happened and what to type next."""
 
 from __future__ import annotations
 
@@ -7,7 +7,32 @@ from typing import Any, Final
 from supervisor.cli.terminal import escape_text
 
 MAX_LINES: Final = 8
+MAX_FIRST_LINES: Final = 12
 _NAME_LENGTH: Final = 60
+
+
+def first_run_card(session: dict[str, Any]) -> list[str]:
+    """Return at most twelve lines for the first run of this agent in this folder."""
+    report = session["report"]
+    name = escape_text(session["argv"][0].rpartition("/")[2], _NAME_LENGTH)
+    more = ", ".join(escape_text(path, _NAME_LENGTH) for path in session["shown"][:5])
+    more += f" and {len(session['shown']) - 5} more" if len(session["shown"]) > 5 else ""
+    staged = "a staged copy: nothing reaches your disk until you apply it"
+    mode = "the real folder: changes are on your disk at once" if session["mode"] == "direct" else staged
+    lines = [
+        f"── {name} runs in {escape_text(session['workspace'], 200)} for the first time (profile {session['profile']})",
+        f"   works on   {mode}",
+        f"   sees       the system's programs{', read-only ' + more if more else ''}",
+        "   not        the rest of your home, keys, other programs and their windows, devices",
+        f"   network    {report['network']}",
+        f"   runs as    uid {report['agent_uid']}, {report['agent_uid_kind']}, without any capability",
+        f"   recorded   what it prints: deskwarden logs {session['id']}",
+    ]
+    if session["mode"] != "direct":
+        lines.append("   undo       deskwarden undo takes an apply back, also days later")
+    if report["missing_preferred"]:
+        lines.append(f"   missing    {', '.join(report['missing_preferred'])}   why: deskwarden doctor")
+    return lines[:MAX_FIRST_LINES]
 
 
 def exit_card(message: dict[str, Any], loud: bool = False) -> list[str]:

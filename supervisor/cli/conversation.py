@@ -14,7 +14,7 @@ import socket
 import struct
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final
 
@@ -43,13 +43,19 @@ def window_size() -> tuple[int, int]:
 class Conversation:
     """One command, from ``started`` to its end."""
 
-    def __init__(self, sock: socket.socket, interactive: bool) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        interactive: bool,
+        on_started: Callable[[dict[str, Any]], None] = lambda _message: None,
+    ) -> None:
         self._sock = sock
         self._interactive = interactive
         self._filters = {fd: OutputFilter(interactive=interactive) if os.isatty(fd) else None for fd in (1, 2)}
         self._selector = selectors.DefaultSelector()
         self._saved: list[Any] | None = None
         self._prefixed = False
+        self._on_started = on_started
         self.detached = False
 
     def carry(self) -> dict[str, Any]:
@@ -105,6 +111,7 @@ class Conversation:
                 raise from_wire(message["error"])
             if message.get("event") != "started":
                 return message
+            self._on_started(message)
         return None
 
     def _show(self, fd: int, data: bytes) -> None:

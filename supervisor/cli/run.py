@@ -74,9 +74,21 @@ def run(args: argparse.Namespace) -> int:
         request["terminal"] = list(conversation.window_size())
     with service.connect() as sock:
         seqpacket.send_json(sock, request)
-        talk = conversation.Conversation(sock, interactive)
+        talk = conversation.Conversation(sock, interactive, lambda message: None if args.json else greet(message))
         message = talk.carry()
     return finish(message, args.json, args.loud)
+
+
+def greet(message: dict[str, Any]) -> None:
+    """Show the card of a first run: what the agent sees and does not, once for each agent and folder."""
+    if "first_run" in message:
+        from supervisor.cli.card import first_run_card
+
+        # On a raw terminal a line needs its carriage return.
+        sys.stderr.write(
+            "".join(f"{line}\r\n" if os.isatty(2) else f"{line}\n" for line in first_run_card(message["first_run"]))
+        )
+        sys.stderr.flush()
 
 
 def finish(message: dict[str, Any], as_json: bool, loud: bool) -> int:

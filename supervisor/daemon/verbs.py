@@ -116,9 +116,10 @@ async def run(conversation: Conversation, request: dict[str, Any]) -> None:
     lasts_s = request.get("for_s")
     if lasts_s:
         service.spawn(_end_after(service, session, float(lasts_s)), f"time of {record.id}")
-    await conversation.channel.send_json(
-        {"event": "started", "id": record.id, "name": record.name, "findings": record.report["findings"]}
-    )
+    started: dict[str, Any] = {"event": "started", "id": record.id, "name": record.name}
+    if service.is_first_run(conversation.caller, record):
+        started["first_run"] = _public(record)
+    await conversation.channel.send_json(started)
     if detach:
         await conversation.result(id=record.id, name=record.name)
         return

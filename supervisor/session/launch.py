@@ -54,6 +54,7 @@ class Prepared:
     fds: list[int]
     areas: list[str]
     numbers: list[int]
+    shown: list[str]
     notes: list[str]
     baseline: dict[str, int]
 
@@ -155,7 +156,8 @@ async def prepare(
         raise
     numbers = [stage["number"] for stage in answer["stages"]]
     areas = [stage["area"] for stage in answer["stages"]]
-    return Prepared(plan, fds, areas, numbers, list(answer["notes"]), answer["baseline"])
+    shown = [source.path for source in sources if source.purpose in ("home", "read") and source.kind != "symlink"]
+    return Prepared(plan, fds, areas, numbers, shown, list(answer["notes"]), answer["baseline"])
 
 
 def complete_environment(

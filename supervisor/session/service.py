@@ -129,6 +129,7 @@ class SessionService:
             argv=list(request.argv),
             areas=prepared.areas,
             numbers=prepared.numbers,
+            shown=prepared.shown,
             agent_uid=agent_uid,
             pid=pid,
             state="running",
@@ -348,6 +349,10 @@ class SessionService:
     def live_count(self) -> int:
         """How many sessions are running, of all owners."""
         return len(self._live)
+
+    def is_first_run(self, caller: Caller, record: Record) -> bool:
+        """Return whether this program ran in this folder for the first time, and remember it."""
+        return self._state.meet(caller.owner.uid, os.path.basename(record.argv[0]), record.workspace)
 
     def records(self, caller: Caller) -> list[Record]:
         """Return the caller's sessions, also ended ones, oldest first."""

@@ -16,6 +16,12 @@ CREATE TABLE IF NOT EXISTS session (
     state TEXT NOT NULL,
     record TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS met (
+    owner_uid INTEGER NOT NULL,
+    program TEXT NOT NULL,
+    workspace TEXT NOT NULL,
+    PRIMARY KEY (owner_uid, program, workspace)
+) STRICT;
 CREATE INDEX IF NOT EXISTS session_by_owner ON session (owner_uid, started_ns);
 """
 # Bumped when a record of an older version cannot be read as it is.
@@ -29,6 +35,7 @@ class Record:
 
     Attributes:
         areas: The staged areas' real paths, the workspace first; empty for mode ``direct``.
+        shown: What else of the owner's files the agent sees, read-only.
         state: ``starting``, ``running``, ``frozen``, ``ended``, ``lost`` (the daemon died under it).
         exit_code: As a shell says it; None while it runs or when it is lost.
         report: The enforcement report: layer → what is really active.
@@ -44,6 +51,7 @@ class Record:
     workspace: str
     argv: list[str]
     areas: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     agent_uid: int = 0
     pid: int = 0
@@ -83,6 +91,11 @@ class State:
         """Return the sessions of one owner, oldest first."""
         rows = self._db.execute("SELECT record FROM session WHERE owner_uid = ? ORDER BY started_ns, id", (uid,))
         return [Record(**json.loads(row[0])) for row in rows]
+
+    def meet(self, uid: int, program: str, workspace: str) -> bool:
+        """Note that this owner ran *program* in *workspace*; returns whether it was for the first time."""
+        words = (json.dumps(program), json.dumps(workspace))  # JSON: a path need not be UTF-8
+        return self._db.execute("INSERT OR IGNORE INTO met VALUES (?, ?, ?)", (uid, *words)).rowcount == 1
 
     def remove(self, session_id: str) -> None:
         """Forget a session."""

@@ -13,11 +13,11 @@ import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
 
-# The exposure level of `systemd-analyze security`, times ten, that each service must not exceed. Both start sandboxes,
-# which inherit what is set on them: the files say what is left out, and why.
-THRESHOLDS = {"deskwarden.service": 70, "deskwarden-user.service": 80}
+# The exposure level of `systemd-analyze security`, times ten, that each service must not exceed. The launcher and the
+# user's service start the sandboxes, which inherit what is set on them: the files say what is left out, and why.
+THRESHOLDS = {"deskwarden.service": 30, "deskwarden-launcher.service": 70, "deskwarden-user.service": 80}
 
-PROGRAMS = ("usr/bin/deskwardend",)
+PROGRAMS = ("usr/bin/deskwardend", "usr/lib/deskwarden/launcher")
 TARGETS = ("sysinit.target", "basic.target", "sockets.target", "shutdown.target", "multi-user.target")
 
 
@@ -64,7 +64,8 @@ def test_system_units_load_without_a_complaint(system: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "good", "bad"),
     [
-        ("deskwarden.service", "KillMode=mixed", "KillMode=mixde"),
+        ("deskwarden.service", "LockPersonality=yes", "LockPersonalty=yes"),
+        ("deskwarden-launcher.service", "KillSignal=SIGKILL", "KillSignal=SIGKIL"),
         ("deskwarden.service", "deskwardend", "deskwarded"),
         ("deskwarden.socket", "ListenSequentialPacket", "ListenSeqPacket"),
     ],
@@ -99,14 +100,50 @@ def test_service_stays_as_hardened_as_stated(unit: str, threshold: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_system_service_keeps_no_capability_beyond_its_needs() -> None:
-    text = (UNITS / "deskwarden.service").read_text()
+def test_daemon_has_no_capability_and_an_account_of_its_own() -> None:
+    daemon = (UNITS / "deskwarden.service").read_text().splitlines()
+    assert "CapabilityBoundingSet=" in daemon
+    assert "User=deskwarden" in daemon
+
+
+def test_launcher_keeps_no_capability_beyond_its_needs() -> None:
+    text = (UNITS / "deskwarden-launcher.service").read_text()
     kept = set(" ".join(re.findall(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)).split())
     # systemd passes over a name that it does not know.
     known = {line.split()[0].upper() for line in run("systemd-analyze", "capability").stdout.splitlines()[1:] if line}
     assert kept
     assert kept < known
     assert not kept & {"CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_BOOT", "CAP_BPF", "CAP_MAC_ADMIN", "CAP_NET_RAW"}
+
+
+MOUNT_NAMESPACE = [
+    "ProtectSystem",
+    "ProtectHome",
+    "PrivateTmp",
+    "PrivateDevices",
+    "PrivateMounts",
+    "PrivateNetwork",
+    "ProtectProc",
+    "ProtectKernelTunables",
+    "ProtectKernelModules",
+    "ProtectKernelLogs",
+    "ProtectControlGroups",
+    "ReadWritePaths",
+    "ReadOnlyPaths",
+    "InaccessiblePaths",
+    "TemporaryFileSystem",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "RootDirectory",
+    "DynamicUser",
+]
+
+
+@pytest.mark.parametrize("unit", THRESHOLDS)
+def test_no_service_gets_a_mount_namespace_of_its_own(unit: str) -> None:
+    # Descriptors from another mount namespace cannot be mounted: every launch would fail with EINVAL.
+    settings = {line.split("=")[0] for line in (UNITS / unit).read_text().splitlines() if not line.startswith("#")}
+    assert not settings & set(MOUNT_NAMESPACE)
 
 
 def test_sysusers_file_makes_the_daemons_account(tmp_path: Path) -> None:
@@ -129,5 +166,5 @@ def test_tmpfiles_file_makes_the_directories(tmp_path: Path) -> None:
     root.mkdir()
     done = run("systemd-tmpfiles", "--create", f"--root={root}", str(mine))
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("run/deskwarden", "etc/deskwarden/policies/managed"):
+    for name in ("run/deskwarden", "run/deskwarden-launcher", "etc/deskwarden/policies/managed"):
         assert stat.S_IMODE((root / name).stat().st_mode) == 0o755
