@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         ("network", report["network"]),
         ("kill by", report["kill"]),
         ("limits by", report["limits"]),
-        ("quota", report["quota"]),
+        ("quota", report.get("quota", "")),
         ("landlock", f"ABI {report['landlock_abi']}"),
         ("not active", ", ".join(report["missing_preferred"]) or "nothing that the profile prefers"),
     ]

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import platform
 import pwd
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from supervisor.config import SERVICE_ACCOUNT, Places, rootless_places, system_places
@@ -70,7 +68,7 @@ def lay(rootless: bool, only_uid: int | None, environment: Mapping[str, str]) ->
     account = None if rootless else _service_account()
     _make_runtime(places, account)
     lock_fd = _make_state(places, account)
-    layers = probe_once(places.state, probe_all)
+    layers = probe_all()
     owner = owner_of(uid, environment) if rootless else None
     listener = _listen(places, account, only_uid)
     if rootless:
@@ -98,7 +96,7 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
         step = f"connect to the launcher at {launcher_socket}"
         raise LaunchError(step, error.errno or 0, "", "systemctl status deskwarden-launcher") from error
     pid = seqpacket.peer_of(launcher).pid
-    layers = probe_once(places.state, lambda: _ask_layers(launcher))
+    layers = _ask_layers(launcher)
     give_up_privilege(None)
     return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd)
 
@@ -147,21 +145,6 @@ def _make_state(places: Places, account: pwd.struct_passwd | None) -> int:
         os.close(lock_fd)
         raise ServiceError(f"another daemon already uses {places.state}", "deskwarden status") from None
     return lock_fd
-
-
-def probe_once(state: str, probe: Callable[[], tuple[LayerState, ...]]) -> tuple[LayerState, ...]:
-    """Probe the layers once a boot: what the kernel can do does not change while it runs."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        key = f"{file.read().strip()} {platform.release()} {os.geteuid()}"
-    path = f"{state}/layers.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), open(path, encoding="utf-8") as file:
-        value = json.load(file)
-        if value["key"] == key:
-            return _layers_from(value["layers"])
-    layers = probe()
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"key": key, "layers": [asdict(layer) for layer in layers]}, file)
-    return layers
 
 
 def _layers_from(items: list[dict[str, str]]) -> tuple[LayerState, ...]:

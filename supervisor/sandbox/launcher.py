@@ -336,12 +336,15 @@ class Launcher:
 
 
 def id_map(on_disk: int, agent: int) -> str:
-    """Return the map of one id: what *on_disk* owns, the agent owns.
+    """Return the id map of a layer: what *on_disk* owns, the agent owns; everybody else stays who they are.
 
-    Root needs an id on disk too, since the overlay makes its work directory and copies up as root: root's own, or,
-    when that one is the agent's, one that nobody has.
+    An id without a mapping could be neither written nor created (EOVERFLOW), so shared groups are mapped too. Root
+    needs an id on disk, since the overlay makes its work directory and copies up as root: its own, or, when that one
+    is the agent's, one that nobody has.
     """
-    return f"{on_disk} {agent} 1\n{0 if on_disk else UNOWNED_ID} 0 1\n"
+    spans = [(on_disk, agent, 1), (on_disk + 1, on_disk + 1, AGENT_UID_FIRST - on_disk - 1)]
+    spans.append((0, 0, on_disk) if on_disk else (UNOWNED_ID, 0, 1))
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in spans)
 
 
 def _open_init() -> int:

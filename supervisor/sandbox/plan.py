@@ -235,7 +235,7 @@ def _skeleton(profile: Profile, owner: Owner, surroundings: Surroundings) -> lis
         MountFs("devpts", "/dev/pts", {"newinstance": "", "ptmxmode": "0666", "mode": "0620"}),
         MountFs("tmpfs", "/dev/shm", {"mode": "1777", "size": size}),
         MountFs("tmpfs", "/tmp", {"mode": "1777", "size": size}, no_exec=False),
-        MakeSymlink("/var/tmp", "/tmp"),
+        MountFs("tmpfs", "/var/tmp", {"mode": "1777", "size": size}, no_exec=False),
         MountFs("tmpfs", "/run", {"mode": "0755", "size": "4194304"}),
         MountFs("tmpfs", owner.home, {"mode": "0700", "size": size} | own, no_exec=False),
         MakeSymlink("/dev/ptmx", "pts/ptmx"),
@@ -378,6 +378,7 @@ def landlock_rules(sources: Sequence[Source], owner: Owner) -> tuple[tuple[str, 
         "/etc": "read",
         "/run": "read",
         "/tmp": "write",
+        "/var/tmp": "write",
         owner.home: "write",
     }
     for source in sources:
