@@ -62,7 +62,7 @@ def draw_chart(sales: Sales, path: Path) -> None:
             x = left + bar * 50
             top = 310 - round(value / highest * 250)
             draw.rectangle((x, top, x + 40, 310), fill=COLOURS[bar % len(COLOURS)])
-            draw.text((x, top - 14), product[:7], fill="black")
+            draw.text((x, top - 14), product, fill="black")
         draw.text((left, 320), office, fill="black")
     image.save(path)
 
