@@ -1,0 +1,69 @@
+"""Launch, daemon side: from the daemon's request to the launcher until the exit event, all layers on.
+
+Against bubblewrap with the same mount list, namespaces and system call filter, from spawn to reaped. Neither figure
+holds a client's start. `launch.request` adds what comes before and after: the request, the hand's opening of every
+path, the plan, the records, the look at what changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from bench import place, rival, samples, service, tools
+from bench.options import Options
+from bench.process import time_ms
+from bench.row import Goal, Row
+
+HELP = "start of a sandbox, daemon side, against bubblewrap with the same mounts"
+ROUNDS = 60
+_COMMAND = ("/usr/bin/true",)
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """Yield the rows; first the one with the goal."""
+    rounds = options.rounds_or(ROUNDS)
+    bwrap = tools.find("bwrap", "bubblewrap")
+    with place.work_folder("launch") as workspace, service.running() as running:
+        plan = _plan(running, workspace)
+        given = rival.arguments(plan)
+        fds = {number: _memfd(content) for number, content in given.contents.items()}
+        whole: list[float] = []
+
+        def deskwarden() -> float:
+            _session, launch_ms, whole_ms = running.run(_COMMAND, workspace)
+            whole.append(whole_ms)
+            return launch_ms
+
+        values = samples.interleave(
+            {
+                "deskwarden": deskwarden,
+                "bwrap": lambda: time_ms([bwrap, *given.words], running.environment, fds),
+                "bare": lambda: time_ms([bwrap, "--ro-bind", "/", "/", *_COMMAND], running.environment),
+            },
+            rounds,
+            warm_up=3,
+        )
+        for fd in fds.values():
+            os.close(fd)
+    median = samples.medians(values | {"whole": whole[3:]})
+    against = f"{tools.version(bwrap)}, same mounts"
+    yield Row("launch", median["deskwarden"], "ms", rounds, against, median["bwrap"], Goal(1.2))
+    yield Row("launch.request", median["whole"], "ms", rounds, against, median["bwrap"])
+    yield Row("launch.floor", median["bwrap"], "ms", rounds, "bwrap --ro-bind / /", median["bare"])
+
+
+def _plan(running: service.Service, workspace: str) -> dict[str, Any]:
+    """Launch once and return the plan that was carried out."""
+    session, _launch_ms, _whole_ms = running.run(_COMMAND, workspace)
+    with open(f"{running.places.state}/plans/{session}.json", encoding="utf-8") as file:
+        plan: dict[str, Any] = json.load(file)
+        return plan
+
+
+def _memfd(content: bytes) -> int:
+    fd = os.memfd_create("bench", os.MFD_CLOEXEC)
+    os.write(fd, content)
+    return fd

@@ -1,0 +1,58 @@
+"""deskwardend as it is, which also writes when it asked the launcher for a session and when that had ended.
+
+``python -IS -c "…; from bench.timed_daemon import main; main(stamps_fd, [deskwardend's arguments])"``; one JSON line a
+session: ``{"id", "launch_ms", "plan"}``, the plan as the launcher's child reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from supervisor.daemon import main as daemon
+from supervisor.session.launcher_client import ExitListener, LauncherClient
+
+
+class TimedLauncherClient(LauncherClient):
+    """Takes the time from the request for a session to the event of its end."""
+
+    stamps_fd = -1
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        self._started_ns: dict[str, int] = {}
+        self._listener: ExitListener = lambda _event: None
+        super().__init__(*args, **fields)
+
+    async def ask(self, do: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[dict[str, Any], list[int]]:
+        """As the launcher client's, noting when a session was asked for."""
+        if do == "session":
+            self._started_ns[fields["id"]] = time.perf_counter_ns()
+        return await super().ask(do, fds, **fields)
+
+    @property
+    def on_exit(self) -> ExitListener:  # type: ignore[override]
+        """Who hears of an end, after it was noted."""
+        return self._note_exit
+
+    @on_exit.setter
+    def on_exit(self, listener: ExitListener) -> None:
+        self._listener = listener
+
+    def _note_exit(self, event: dict[str, Any]) -> None:
+        now_ns = time.perf_counter_ns()
+        self._listener(event)
+        started_ns = self._started_ns.pop(event.get("id", ""), None) if event["kind"] == "session" else None
+        if started_ns is not None:
+            stamp = {"id": event["id"], "launch_ms": (now_ns - started_ns) / 1e6}
+            os.write(self.stamps_fd, json.dumps(stamp).encode() + b"\n")
+
+
+def main(stamps_fd: int, arguments: list[str]) -> None:
+    """Run the daemon, timed."""
+    os.set_inheritable(stamps_fd, False)
+    TimedLauncherClient.stamps_fd = stamps_fd
+    vars(daemon)["LauncherClient"] = TimedLauncherClient
+    sys.exit(daemon.main(arguments))
