@@ -7,10 +7,8 @@ path, the plan, the records, the look at what changed.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
-from typing import Any
 
 from bench import place, rival, samples, service, tools
 from bench.options import Options
@@ -27,8 +25,8 @@ def measure(options: Options) -> Iterator[Row]:
     rounds = options.rounds_or(ROUNDS)
     bwrap = tools.find("bwrap", "bubblewrap")
     with place.work_folder("launch") as workspace, service.running() as running:
-        plan = _plan(running, workspace)
-        given = rival.arguments(plan)
+        running.run(_COMMAND, workspace)
+        given = rival.arguments(running.plan)
         fds = {number: _memfd(content) for number, content in given.contents.items()}
         whole: list[float] = []
 
@@ -53,14 +51,6 @@ def measure(options: Options) -> Iterator[Row]:
     yield Row("launch", median["deskwarden"], "ms", rounds, against, median["bwrap"], Goal(1.2))
     yield Row("launch.request", median["whole"], "ms", rounds, against, median["bwrap"])
     yield Row("launch.floor", median["bwrap"], "ms", rounds, "bwrap --ro-bind / /", median["bare"])
-
-
-def _plan(running: service.Service, workspace: str) -> dict[str, Any]:
-    """Launch once and return the plan that was carried out."""
-    session, _launch_ms, _whole_ms = running.run(_COMMAND, workspace)
-    with open(f"{running.places.state}/plans/{session}.json", encoding="utf-8") as file:
-        plan: dict[str, Any] = json.load(file)
-        return plan
 
 
 def _memfd(content: bytes) -> int:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
 from bench import place
@@ -34,6 +34,7 @@ class Service:
     environment: dict[str, str]
     places: Places
     stamps: IO[str]
+    plan: dict[str, Any] = field(default_factory=dict)
 
     @property
     def deskwarden(self) -> str:
@@ -62,10 +63,12 @@ class Service:
         whole_ms = (time.perf_counter_ns() - start) / 1e6
         if message.get("code") != 0:
             raise FailedError(f"deskwarden run {' '.join(argv)}: {message}")
-        while True:
-            stamp = json.loads(self.stamps.readline())
+        for line in self.stamps:  # written before the last message was sent
+            stamp = json.loads(line)
+            self.plan = stamp.get("plan", self.plan)
             if stamp["id"] == message["id"]:
                 return message["id"], stamp["launch_ms"], whole_ms
+        raise FailedError(f"session {message['id']} has left no stamp")
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request, with an empty standard input after it; returns the last message."""
@@ -112,12 +115,12 @@ def running() -> Iterator[Service]:
     environment[f"DESKWARDEN_{middle}RUNTIME_DIR"] = f"{base}/run"
     environment[f"DESKWARDEN_{middle}STATE_DIR"] = f"{base}/state"
     try:
-        with open(f"{base}/daemon.log", "wb") as log:
-            process, stamps = _start(environment, log)
+        with open(f"{base}/daemon.log", "wb") as log, open(f"{base}/stamps", "ab") as stamps:
+            process = _start(environment, log, stamps.fileno())
         try:
             places = system_places(environment) if middle else rootless_places(environment, os.geteuid())
-            with stamps:
-                yield Service(process.pid, environment, places, stamps)
+            with open(f"{base}/stamps", encoding="utf-8") as stamps_read:
+                yield Service(process.pid, environment, places, stamps_read)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(_STOP_DEADLINE_S)
@@ -125,25 +128,23 @@ def running() -> Iterator[Service]:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _start(environment: dict[str, str], log: IO[bytes]) -> tuple[subprocess.Popen[bytes], IO[str]]:
+def _start(environment: dict[str, str], log: IO[bytes], stamps: int) -> subprocess.Popen[bytes]:
     ready_r, ready_w = os.pipe()
-    stamps_r, stamps_w = os.pipe()
     arguments = ["--ready-fd", str(ready_w)] + (["--system", "--only-uid", "0"] if os.geteuid() == 0 else [])
     start = (
         f"import sys; sys.path[:] = {[part for part in sys.path if part]!r}; "
-        f"from bench.timed_daemon import main; main({stamps_w}, {arguments!r})"
+        f"from bench.timed_daemon import main; main({stamps}, {arguments!r})"
     )
     process = subprocess.Popen(
         [sys.executable, "-IS", "-c", start],
         env=environment,
         cwd="/",
-        pass_fds=(ready_w, stamps_w),
+        pass_fds=(ready_w, stamps),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
     )
     os.close(ready_w)
-    os.close(stamps_w)
     answer = b""
     while not answer.endswith(b"ready\n") and select.select([ready_r], [], [], _START_DEADLINE_S)[0]:
         data = os.read(ready_r, 65536)
@@ -152,10 +153,9 @@ def _start(environment: dict[str, str], log: IO[bytes]) -> tuple[subprocess.Pope
         answer += data
     os.close(ready_r)
     if answer != b"ready\n":
-        os.close(stamps_r)
         process.kill()
         process.wait()
         with open(log.name, encoding="utf-8", errors="replace") as file:
             said = file.read()[-500:]
         raise FailedError(f"the daemon did not start (account {SERVICE_ACCOUNT}?): {answer.decode()}{said}")
-    return process, os.fdopen(stamps_r, encoding="utf-8")
+    return process

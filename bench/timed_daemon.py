@@ -1,7 +1,7 @@
 """deskwardend as it is, which also writes when it asked the launcher for a session and when that had ended.
 
-``python -IS -c "…; from bench.timed_daemon import main; main(stamps_fd, [deskwardend's arguments])"``; one JSON line a
-session: ``{"id", "launch_ms", "plan"}``, the plan as the launcher's child reads it.
+``python -IS -c "…; from bench.timed_daemon import main; main(stamps_fd, [deskwardend's arguments])"``. One JSON line a
+session goes to a file: ``{"id", "launch_ms"}``; the first has ``plan`` too, as the launcher's child reads it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from supervisor.daemon import main as daemon
+from supervisor.sandbox.plan import Plan
 from supervisor.session.launcher_client import ExitListener, LauncherClient
 
 
@@ -47,12 +48,37 @@ class TimedLauncherClient(LauncherClient):
         started_ns = self._started_ns.pop(event.get("id", ""), None) if event["kind"] == "session" else None
         if started_ns is not None:
             stamp = {"id": event["id"], "launch_ms": (now_ns - started_ns) / 1e6}
-            os.write(self.stamps_fd, json.dumps(stamp).encode() + b"\n")
+            os.write(self.stamps_fd, json.dumps(stamp | _first_plan(event["id"])).encode() + b"\n")
+
+
+_plans: dict[str, Any] = {}
+
+
+def _first_plan(session: str) -> dict[str, Any]:
+    """Return the plan with the first stamp only: later launches are timed."""
+    if not _plans or "shown" in _plans:
+        return {}
+    _plans["shown"] = session
+    return {"plan": _plans.pop("plan")}
+
+
+def _keep_first_plan() -> None:
+    original = Plan.to_json
+
+    def to_json(plan: Plan) -> dict[str, Any]:
+        value = original(plan)
+        if not _plans:
+            _plans["plan"] = value
+        return value
+
+    vars_of_plan: Any = Plan
+    vars_of_plan.to_json = to_json
 
 
 def main(stamps_fd: int, arguments: list[str]) -> None:
     """Run the daemon, timed."""
     os.set_inheritable(stamps_fd, False)
     TimedLauncherClient.stamps_fd = stamps_fd
+    _keep_first_plan()
     vars(daemon)["LauncherClient"] = TimedLauncherClient
     sys.exit(daemon.main(arguments))

@@ -97,7 +97,8 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
         raise LaunchError(step, error.errno or 0, "", "systemctl status deskwarden-launcher") from error
     pid = seqpacket.peer_of(launcher).pid
     layers = _ask_layers(launcher)
-    give_up_privilege(None)
+    caps.drop_all()
+    _lock_down()
     return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd)
 
 
@@ -207,6 +208,10 @@ def give_up_privilege(account: pwd.struct_passwd | None) -> None:
         os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
         os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     caps.drop_all()
+    _lock_down()
+
+
+def _lock_down() -> None:
     prctl.set_no_new_privs()
     prctl.set_dumpable(False)
     os.umask(0o077)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 
 # Imported before privilege is given up: a checkout in a private home cannot be read afterwards.
@@ -117,8 +118,10 @@ async def _serve(foundation: Foundation, profiles: Profiles, idle_exit_s: float 
     if ready_fd is not None:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
+    notify_systemd("READY=1")
     _logger.info("ready: %s, started_ns=%d", places.launch_socket, now_ns())
     await _until_done(stop, server, service, idle_exit_s)
+    notify_systemd("STOPPING=1")
     serving.cancel()
     watching.cancel()
     with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -134,6 +137,15 @@ async def _serve(foundation: Foundation, profiles: Profiles, idle_exit_s: float 
         raise DeskwardenError(
             "the launcher died; its sessions died with it, staged work is kept", "deskwarden ps --all"
         )
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd a change of state, when it started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, contextlib.suppress(OSError):
+        sock.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
 
 
 async def _until_done(stop: asyncio.Event, server: Server, service: SessionService, idle_exit_s: float | None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import errno
 import os
 from typing import Final
 
@@ -28,10 +28,18 @@ class CapData(ctypes.Structure):
 
 
 def drop_bounding() -> None:
-    """Empty the bounding set; needs CAP_SETPCAP, so it comes before the user id changes."""
+    """Empty the bounding set; needs CAP_SETPCAP, so it comes before the user id changes.
+
+    Raises:
+        OSError: EPERM without CAP_SETPCAP.
+    """
     for cap in range(CAP_LAST + 1):
-        with contextlib.suppress(OSError):
+        try:
             prctl(PR_CAPBSET_DROP, cap)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # beyond this kernel's last
+                return
+            raise
 
 
 def drop_all() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from supervisor.errors import DeskwardenError, LaunchError, NotFoundError, RefusedError, to_wire
-from supervisor.linux import seqpacket
+from supervisor.linux import mount, seqpacket
 from supervisor.linux.clone import CloneFlags, setns, unshare
 from supervisor.linux.execve import fexecve
 from supervisor.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -184,6 +184,9 @@ def start_review(sock: socket.socket) -> NoReturn:
         operations = confine.check_operations(plan, len(fds))
         context = Context(fds)
         _acquire(operations, context)
+        # The layers are attached for a moment, and nobody else is to see that.
+        unshare(CloneFlags.NEWNS)
+        mount.set_propagation("/", mount.MS_REC | mount.MS_PRIVATE)
         made = []
         for operation in operations:
             if not isinstance(operation, Overlay) or not operation.detached:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import pwd
 import select
@@ -453,6 +454,10 @@ def main_listening() -> None:
 def _prepare_process() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the daemon ends sessions in order, then says farewell
+    # A collection in a child would copy every page of this process that it visits.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     prctl.set_dumpable(False)
 
 

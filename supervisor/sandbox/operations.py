@@ -40,6 +40,8 @@ TIOCGPTPEER: Final = 0x5441
 _RESOLVE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 # Where the new root is attached until pivot_root; hidden by it for this process alone.
 _SCAFFOLD: Final = "/tmp"
+# Where the layers of overlays are attached meanwhile; gone with the old root, and nothing reads below it till then.
+_ATTIC: Final = "/sys"
 _LIMITS: Final = {
     "core": resource.RLIMIT_CORE,
     "data": resource.RLIMIT_DATA,
@@ -357,12 +359,15 @@ class Overlay:
             os.close(fd)
 
     def mount_detached(self, context: Context) -> int:
-        """Return a descriptor of the mount, attached nowhere; the caller owns it."""
+        """Return a descriptor of the mount, attached nowhere; the caller owns it, and has a private mount namespace."""
         layers = context.detached.pop(id(self))
         try:
             if self.idmap is not None:
                 for layer in layers:
                     _map_ids(layer, context.source(self.idmap))
+            for layer in layers:
+                # Before Linux 6.15 an overlay takes only layers that are attached in the caller's own mount namespace.
+                mount.move_mount(layer, mount.AT_FDCWD, _ATTIC)
             options: dict[str, str | bytes | None] = {key: value or None for key, value in self.options.items()}
             lower_count = len(self.lower)
             options["lowerdir"] = b":".join(b"/proc/self/fd/%d" % fd for fd in layers[:lower_count])

@@ -176,18 +176,20 @@ def _scratch(size: str = "16m") -> str:
     return place
 
 
-def _overlay(lower: str | None = None) -> tuple[str, str]:
-    """Mount an overlay in the scratch place as sessions do; returns (merged, lower)."""
+def _overlay(tree: int | None = None) -> tuple[str, str]:
+    """Mount an overlay in the scratch place as sessions do, over the detached *tree* if given; (merged, lower)."""
     place = _scratch()
     for name in ("lower", "upper", "work", "merged"):
         os.mkdir(f"{place}/{name}")
     # Another file system than the upper's, else the kernel needs no xino and does not show it.
     fd = mount.new_mount("tmpfs", {"size": "1m"})
-    mount.move_mount(fd, mount.AT_FDCWD, f"{place}/lower")
+    if tree is None:
+        Path(f"/proc/self/fd/{fd}/old").write_text("lower")
+    # Attached, since an overlay takes no detached layer before Linux 6.15.
+    mount.move_mount(fd if tree is None else tree, mount.AT_FDCWD, f"{place}/lower")
     os.close(fd)
-    Path(place, "lower/old").write_text("lower")
     options: dict[str, str | bytes | None] = {
-        "lowerdir": lower or f"{place}/lower",
+        "lowerdir": f"{place}/lower",
         "upperdir": f"{place}/upper",
         "workdir": f"{place}/work",
     }
@@ -335,7 +337,7 @@ def _idmapped_tree() -> int:
 
 def _idmapped_mounts() -> str:
     tree = _idmapped_tree()
-    merged, _ = _overlay(f"/proc/self/fd/{tree}")
+    merged, _ = _overlay(tree)
     _expect(os.stat(merged + "/bin").st_uid == _SPARE_UID, "the mapping does not show through the overlay")
     return "also below an overlay"
 

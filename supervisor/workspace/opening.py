@@ -151,21 +151,29 @@ def open_all(request: dict[str, Any], store_fd: int, empty_fd: int) -> tuple[dic
 def _check_areas(opener: Opener, request: dict[str, Any], notes: list[str]) -> list[str]:
     """Check each area that the agent may write; returns their paths, the workspace first."""
     areas = []
-    for item in list(opener.opened):
+    # A list that grows: a git worktree brings the repository it belongs to.
+    for item in opener.opened:
         if item.purpose not in ("workspace", "write") or item.kind == "symlink":
             continue
         fd = opener.fds[item.fd]
         if item.kind != "directory":
-            if item.purpose == "workspace":
-                raise RefusedError(f"{item.path}: the workspace is not a directory", "name a directory with -C DIR")
-            continue
+            what = "the workspace" if item.purpose == "workspace" else "what is staged for writing"
+            raise RefusedError(f"{item.path}: {what} is not a directory", "name the directory that it lies in")
         area_check.check(item.path, fd, request["home"], request["mode"], notes)
         areas.append(item.path)
         if item.purpose == "workspace":
             for path in area_check.git_common_directory(item.path, fd):
                 opener.add_resolved(path, "write", True)
-                areas.append(path)
+    _refuse_overlaps(areas)
     return areas
+
+
+def _refuse_overlaps(areas: list[str]) -> None:
+    """Two overlays over one real folder would stage the same file twice."""
+    for one in areas:
+        for other in areas:
+            if one is not other and (one == other or one.startswith(other.rstrip("/") + "/")):
+                raise RefusedError(f"{one} and {other}: one lies in the other", "stage the outer one alone: -C or -w")
 
 
 def _make_stages(
