@@ -6,7 +6,6 @@ import glob
 import os
 import subprocess
 import sys
-import tarfile
 import zipfile
 from typing import Final
 
@@ -93,8 +92,4 @@ def many_files(folder: str) -> None:
 
 def _unpack(archive: str, folder: str) -> None:
     """Unpack a source archive without its top directory."""
-    with tarfile.open(archive) as tar:
-        for member in tar.getmembers():
-            _top, _, member.name = member.name.partition("/")
-            if member.name and (member.isfile() or member.isdir()):
-                tar.extract(member, folder, filter="data")
+    _run(find("tar"), "--extract", "--file", archive, "--strip-components=1", "--no-same-owner", cwd=folder)

@@ -69,7 +69,8 @@ def _mark_name(request: dict[str, Any]) -> str:
 
 
 def _scan(area: Area, request: dict[str, Any], store_fd: int) -> list[Change]:
-    rules = RunsLater().extend([os.fsencode(pattern) for pattern in request["runs_later"]])
+    extra = [os.fsencode(pattern) for pattern in request["runs_later"]]
+    rules = RunsLater().extend(extra).in_folder(os.fsencode(request["path"]))
     baseline = Baseline(**request["baseline"])
     return scan(area, baseline, rules, load_marks(store_fd, _mark_name(request)))
 

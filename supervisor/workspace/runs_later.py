@@ -136,6 +136,7 @@ class RunsLater:
     """The list in force: the built-in rules, and what configuration adds. Nothing takes a rule away."""
 
     rules: tuple[tuple[bytes, str], ...] = RULES
+    below: bytes = b""
 
     def extend(self, patterns: Iterable[bytes], title: str = "named by configuration") -> RunsLater:
         """Return the list with *patterns* added.
@@ -146,13 +147,19 @@ class RunsLater:
         added = tuple((pattern, title) for pattern in patterns)
         for pattern, _ in added:
             compile_pattern(pattern)
-        return RunsLater(self.rules + added)
+        return RunsLater(self.rules + added, self.below)
+
+    def in_folder(self, folder: bytes) -> RunsLater:
+        """Return the list for paths relative to *folder*, whose own name counts too: ``.git``, ``.vscode``, ``x.git``."""
+        name = folder.rstrip(b"/").rpartition(b"/")[2]
+        return RunsLater(self.rules, b".git" if name.endswith(b".git") else name)
 
     def why(self, path: bytes) -> str:
         """Return why a change of *path* is held, or an empty string."""
-        if self._any.fullmatch(path) is None:
-            return ""
-        return next(f"runs later: {title}" for one, title in self._each if one.fullmatch(path) is not None)
+        for whole in (path, self.below + b"/" + path) if self.below else (path,):
+            if self._any.fullmatch(whole) is not None:
+                return next(f"runs later: {title}" for one, title in self._each if one.fullmatch(whole) is not None)
+        return ""
 
     @cached_property
     def _each(self) -> tuple[tuple[re.Pattern[bytes], str], ...]:

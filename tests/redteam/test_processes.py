@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -36,7 +37,7 @@ def test_kill_minus_one_ends_the_sandbox_only(service: Service, workspace: Path)
 
 
 REACHING = """
-    target = int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid()
+    target = TARGET
     buffer = ctypes.create_string_buffer(16)
     vector = struct.pack("QQ", ctypes.addressof(buffer), 16)
     fd = os.pidfd_open(target)
@@ -55,10 +56,13 @@ REACHING = """
 
 def test_other_processes_cannot_be_traced_read_or_robbed_of_descriptors(service: Service, workspace: Path) -> None:
     """Not even those of the sandbox itself: its init is the target."""
-    inside = service.python(REACHING, cwd=workspace)
+    inside = service.python(REACHING, cwd=workspace, TARGET=1)
     assert set(inside.values()) == {"EPERM"}, inside
-    # On the host a parent of the same user can be reached unless Yama forbids it; tracing oneself always works.
-    assert outside(REACHING)["traceme"] == "OK"
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        unconfined = outside(REACHING, TARGET=bystander.pid)
+        bystander.kill()
+    assert unconfined["traceme"] == "OK"
+    assert unconfined["kcmp"] != "EPERM"
 
 
 def test_the_launchers_memory_is_not_in_the_init(service: Service, workspace: Path) -> None:
@@ -167,8 +171,6 @@ def test_a_second_command_has_the_same_confinement(service: Service, workspace: 
         """
         result = service.run("exec", session, "--", *program(code))
         assert result.returncode == 0, result
-        import json
-
         eff, bound, no_new_privs, seccomp, uid, mounted, written, stub, fds = json.loads(result.stdout)
         assert (int(eff, 16), int(bound, 16), no_new_privs, seccomp) == (0, 0, "1", "2")
         assert int(uid) == service.session(session)["agent_uid"]

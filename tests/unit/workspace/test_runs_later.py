@@ -87,3 +87,24 @@ def test_a_bad_pattern_is_named(pattern: bytes) -> None:
 def test_a_star_stays_within_one_component() -> None:
     assert compile_pattern(b"a/*.py").fullmatch(b"a/b.py")
     assert not compile_pattern(b"a/*.py").fullmatch(b"a/b/c.py")
+
+
+@pytest.mark.parametrize(
+    ("folder", "path"),
+    [
+        (b"/w/main/.git", b"config"),
+        (b"/w/main/.git", b"hooks/pre-commit"),
+        (b"/w/main/.git", b"worktrees/wt/config.worktree"),
+        (b"/w/main/.git", b"info/attributes"),
+        (b"/w/main/.git", b"modules/sub/hooks/post-checkout"),
+        (b"/w/bare.git", b"config"),
+        (b"/w/.vscode", b"tasks.json"),
+    ],
+)
+def test_the_folders_own_name_counts(folder: bytes, path: bytes) -> None:
+    assert RunsLater().in_folder(folder).why(path)
+
+
+def test_the_name_of_an_ordinary_folder_changes_nothing() -> None:
+    assert not RunsLater().in_folder(b"/w/project").why(b"config")
+    assert not RunsLater().in_folder(b"/w/.claude/work").why(b"notes.txt")
