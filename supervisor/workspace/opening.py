@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
+import fnmatch
 import os
 import stat
 from dataclasses import asdict, dataclass
@@ -19,6 +19,8 @@ from supervisor.linux.openat2 import AT_FDCWD, RESOLVE_NO_MAGICLINKS, RESOLVE_NO
 from supervisor.workspace import area_check
 from supervisor.workspace.area import take_baseline
 
+# What a path that is not there, or not for this owner, answers.
+_ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 _STRICT: Final = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 
@@ -40,38 +42,51 @@ class Opener:
         self.fds: list[int] = []
         self.opened: list[Opened] = []
         self.notes: list[str] = []
+        self._listings: dict[str, list[str]] = {}
 
     def add(self, item: dict[str, Any]) -> None:
         """Open one item: ``{path, purpose, required}``; a path with ``*`` is a glob (system files only)."""
-        path, purpose = str(item["path"]), str(item["purpose"])
-        if "*" in path and purpose == "etc":
-            for match in sorted(glob.glob(path)):
-                self._add_plain(match, purpose, False)
+        path, purpose, required = str(item["path"]), str(item["purpose"]), bool(item.get("required"))
+        if purpose == "etc" and "*" in path:
+            directory, pattern = os.path.split(path)
+            for name in fnmatch.filter(self._names(directory), pattern):
+                self._add_plain(f"{directory}/{name}", purpose, False)
         elif purpose in ("pinned", "protected"):
             self._add_protected(path, purpose)
         elif purpose in ("system", "etc", "device"):
-            self._add_plain(path, purpose, bool(item.get("required")))
+            self._add_plain(path, purpose, required)
         else:
-            self.add_resolved(path, purpose, bool(item.get("required")))
+            self.add_resolved(path, purpose, required)
+
+    def _names(self, directory: str) -> list[str]:
+        if directory not in self._listings:
+            try:
+                self._listings[directory] = sorted(os.listdir(directory))
+            except OSError:
+                self._listings[directory] = []
+        return self._listings[directory]
 
     def _add_plain(self, path: str, purpose: str, required: bool) -> None:
         """System paths: a symlink stays one."""
         try:
-            if os.path.islink(path):
-                self.opened.append(Opened(path, "symlink", purpose, -1, os.readlink(path)))
-                return
-            self._keep(path, path, purpose)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if required:
+            self._keep(path, purpose)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                self._add_link(path, purpose, required)
+            elif required or error.errno not in _ABSENT:
                 raise _not_opened(path, error) from error
-        except PermissionError as error:
+
+    def _add_link(self, path: str, purpose: str, required: bool) -> None:
+        try:
+            self.opened.append(Opened(path, "symlink", purpose, -1, os.readlink(path)))
+        except OSError as error:  # EINVAL: the link is not the last part but one above it
             if required:
                 raise _not_opened(path, error) from error
 
     def _add_protected(self, path: str, purpose: str) -> None:
         """A name in a `direct` workspace: as it stands, never through a link."""
         try:
-            self._keep(path, path, purpose)
+            self._keep(path, purpose)
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -81,17 +96,23 @@ class Opener:
 
     def add_resolved(self, path: str, purpose: str, required: bool) -> None:
         """The owner's paths: shown where they really are, and linked to from where they were named."""
-        real = os.path.realpath(path)
+        real = path
         try:
-            self._keep(real, real, purpose)
+            try:
+                self._keep(path, purpose)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                real = os.path.realpath(path)
+                self._keep(real, purpose)
         except OSError as error:
-            if required or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+            if required or error.errno not in _ABSENT:
                 raise _not_opened(path, error) from error
             return
         if real != path:
             self.opened.append(Opened(path, "symlink", purpose, -1, real))
 
-    def _keep(self, path: str, shown: str, purpose: str) -> None:
+    def _keep(self, path: str, purpose: str) -> None:
         fd = openat2(AT_FDCWD, path, os.O_PATH, _STRICT)
         mode = os.fstat(fd).st_mode
         kind = (
@@ -107,7 +128,7 @@ class Opener:
             os.close(fd)
             raise RefusedError(f"{path}: neither a file nor a directory", "only files and directories can be shown")
         self.fds.append(fd)
-        self.opened.append(Opened(shown, kind, purpose, len(self.fds) - 1))
+        self.opened.append(Opened(path, kind, purpose, len(self.fds) - 1))
 
     def close(self) -> None:
         """Close everything that was opened."""

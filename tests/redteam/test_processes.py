@@ -37,6 +37,12 @@ def test_kill_minus_one_ends_the_sandbox_only(service: Service, workspace: Path)
 
 
 REACHING = """
+    def traceme():
+        # In a child of its own: whoever is its parent becomes its tracer.
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if syscall("ptrace", 0, 0, 0, 0) == "OK" else 1)
+        return "OK" if os.waitpid(child, 0)[1] == 0 else "EPERM"
     target = TARGET
     buffer = ctypes.create_string_buffer(16)
     vector = struct.pack("QQ", ctypes.addressof(buffer), 16)
@@ -44,7 +50,7 @@ REACHING = """
     results = {
         "attach": syscall("ptrace", 16, target, 0, 0),
         "seize": syscall("ptrace", 0x4206, target, 0, 0),
-        "traceme": syscall("ptrace", 0, 0, 0, 0),
+        "traceme": traceme(),
         "vm_readv": syscall("process_vm_readv", target, vector, 1, vector, 1, 0),
         "vm_writev": syscall("process_vm_writev", target, vector, 1, vector, 1, 0),
         "getfd": syscall("pidfd_getfd", fd, 0, 0),
@@ -154,9 +160,9 @@ SHELLS = {
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_descendant_has_the_same_confinement(service: Service, workspace: Path, shell: str) -> None:
     """codex #12800: a shell's own fork path lost the wrapper for later commands."""
-    command = [part.replace("{}", "grep -E ^CapEff:\\|^NoNewPrivs:\\|^Seccomp: /proc/self/status") for part in SHELLS[shell]]
+    command = [part.replace("{}", "cat /proc/self/status") for part in SHELLS[shell]]
     result = service.run("run", "--", *command, cwd=workspace)
-    said = dict(line.split(b":\t") for line in result.stdout.splitlines())
+    said = dict(line.split(b":\t") for line in result.stdout.splitlines() if b":\t" in line)
     assert (int(said[b"CapEff"], 16), said[b"NoNewPrivs"], said[b"Seccomp"]) == (0, b"1", b"2")
 
 
