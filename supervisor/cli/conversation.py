@@ -1,7 +1,7 @@
 """Carry a running command's input and output between this terminal (or these pipes) and the daemon.
 
 What comes from the agent reaches a terminal only through `terminal.OutputFilter`; a pipe or a file gets it as it is.
-Standard library only; imported by every run.
+Standard library only; imported by every run, while the daemon already works on it.
 """
 
 from __future__ import annotations
@@ -19,25 +19,19 @@ from types import FrameType
 from typing import Any, Final
 
 from supervisor import protocol
+from supervisor.cli import window
 from supervisor.cli.terminal import OutputFilter
 from supervisor.errors import ServiceError, from_wire
 from supervisor.linux import seqpacket
+
+# For the verbs that are not in such a hurry.
+is_interactive = window.is_interactive
+window_size = window.window_size
 
 _FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 # Ctrl-] then d leaves a session running.
 _DETACH_PREFIX: Final = 0x1D
 _DETACH_KEY: Final = ord("d")
-
-
-def is_interactive() -> bool:
-    """Return whether the command gets a terminal of its own: both ends of this one must be a terminal."""
-    return os.isatty(0) and os.isatty(1)
-
-
-def window_size() -> tuple[int, int]:
-    """Return this terminal's rows and columns."""
-    size = os.get_terminal_size(1)
-    return size.lines or 24, size.columns or 80
 
 
 class Conversation:

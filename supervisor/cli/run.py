@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import re
 import sys
-from typing import Any
+from types import SimpleNamespace
 
-from supervisor.cli import conversation, service
+from supervisor.cli import service, window
 from supervisor.errors import DeskwardenError, RefusedError, UsageError
 from supervisor.linux import seqpacket
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without typing, which takes 3 ms to import
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
 
 HELP = "run an agent or any command in a sandbox"
 
@@ -27,11 +29,61 @@ _NEED_NETWORK = {
 }
 
 
+# What `read_plain` knows of the flags below: where their word goes. The test compares both readers.
+_ONE = {
+    "-C": "workspace",
+    "--mode": "mode",
+    "-p": "profile",
+    "--profile": "profile",
+    "--name": "name",
+    "--for": "lasts",
+    "--memory": "memory",
+}
+_MANY = {"-r": "read", "--read": "read", "-w": "write", "--write": "write", "--read-file": "read_file", "--env": "env"}
+_SWITCHES = {
+    "-n": "dry_run",
+    "--dry-run": "dry_run",
+    "-d": "detach",
+    "--detach": "detach",
+    "-v": "loud",
+    "--json": "json",
+    "--verbose": "verbose",
+}
+_MODES = ("live", "staged", "direct")
+
+
+def read_plain(words: list[str]) -> argparse.Namespace | None:
+    """Read the flags in their plain form, as argparse would; None when it takes argparse to read or refuse them."""
+    values: dict[str, Any] = {
+        **dict.fromkeys((*_ONE.values(), "net", "ask", "reason", "pids")),
+        **{name: [] for name in (*_MANY.values(), "write_file", "allow_domain", "publish")},
+        **dict.fromkeys((*_SWITCHES.values(), "auto"), False),
+        "profile": "coding",
+    }
+    left = iter(words)
+    for word in left:
+        if word in _SWITCHES:
+            values[_SWITCHES[word]] = True
+            continue
+        value = next(left, "-")
+        if value.startswith("-") or (word == "--mode" and value not in _MODES):
+            return None
+        if word in _ONE:
+            values[_ONE[word]] = value
+        elif word in _MANY:
+            values[_MANY[word]].append(value)
+        else:
+            return None
+    return SimpleNamespace(**values)  # type: ignore[return-value]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of CLI.md."""
+    from argparse import SUPPRESS
+
     parser.usage = "deskwarden run [flags] -- CMD…"
     parser.add_argument("-C", dest="workspace", metavar="DIR", help="the workspace (default: the current directory)")
-    parser.add_argument("--mode", choices=("live", "staged", "direct"), help="how changes reach the real folder")
+    parser.add_argument("--mode", choices=_MODES, help="how changes reach the real folder")
     parser.add_argument("-p", "--profile", default="coding", help="a sandbox profile (deskwarden profile list)")
     parser.add_argument("-n", "--dry-run", action="store_true", help="print the plan in words, start nothing")
     parser.add_argument("--name", help="a name for the session")
@@ -45,18 +97,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-w", "--write", action="append", default=[], metavar="P", help="one more directory, staged for writing"
     )
     files.add_argument("--read-file", action="append", default=[], metavar="P", help="show one more file, read-only")
-    files.add_argument("--write-file", action="append", default=[], metavar="P", help=argparse.SUPPRESS)
+    files.add_argument("--write-file", action="append", default=[], metavar="P", help=SUPPRESS)
     network = parser.add_argument_group("network")
     network.add_argument("--net", choices=("off", "profile", "open"), help="off; the others come with the network door")
-    network.add_argument("--allow-domain", action="append", default=[], metavar="H[:port]", help=argparse.SUPPRESS)
-    network.add_argument("--publish", action="append", default=[], metavar="PORT", help=argparse.SUPPRESS)
+    network.add_argument("--allow-domain", action="append", default=[], metavar="H[:port]", help=SUPPRESS)
+    network.add_argument("--publish", action="append", default=[], metavar="PORT", help=SUPPRESS)
     asking = parser.add_argument_group("asking")
-    asking.add_argument("--ask", choices=("prompt", "never"), help=argparse.SUPPRESS)
-    asking.add_argument("--auto", action="store_true", help=argparse.SUPPRESS)
+    asking.add_argument("--ask", choices=("prompt", "never"), help=SUPPRESS)
+    asking.add_argument("--auto", action="store_true", help=SUPPRESS)
     more = parser.add_argument_group("more")
     more.add_argument("--env", action="append", default=[], metavar="K[=V]", help="pass or set a variable")
     more.add_argument("--for", dest="lasts", metavar="20m", help="end it after this time")
-    more.add_argument("--reason", help=argparse.SUPPRESS)
+    more.add_argument("--reason", help=SUPPRESS)
     more.add_argument("--memory", metavar="SIZE", help="lower the profile's memory limit, e.g. 2g")
     more.add_argument("--pids", type=int, metavar="N", help="lower the profile's limit of processes")
 
@@ -67,13 +119,21 @@ def run(args: argparse.Namespace) -> int:
     request = build_request(args)
     if args.dry_run:
         message, _body = service.ask(request | {"verb": "plan"})
-        print(json.dumps(message["plan"], indent=2) if args.json else "\n".join(message["plan"]))
+        if args.json:
+            import json
+
+            print(json.dumps(message["plan"], indent=2))
+        else:
+            print("\n".join(message["plan"]))
         return 0
-    interactive = conversation.is_interactive() and not args.detach
+    interactive = window.is_interactive() and not args.detach
     if interactive:
-        request["terminal"] = list(conversation.window_size())
+        request["terminal"] = list(window.window_size())
     with service.connect() as sock:
         seqpacket.send_json(sock, request)
+        # Imported while the daemon works on it.
+        from supervisor.cli import card, conversation  # noqa: F401 (the card is for `finish`)
+
         talk = conversation.Conversation(sock, interactive, lambda message: None if args.json else greet(message))
         message = talk.carry()
     return finish(message, args.json, args.loud)
@@ -93,6 +153,8 @@ def greet(message: dict[str, Any]) -> None:
 
 def finish(message: dict[str, Any], as_json: bool, loud: bool) -> int:
     """Print what a run leaves: the card, or where the session went; returns the exit code."""
+    import json
+
     if message["event"] == "result":
         if as_json:
             print(json.dumps(message))
@@ -162,6 +224,8 @@ def parse_size(text: str) -> int:
     Raises:
         UsageError: It is no size.
     """
+    import re
+
     match = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.lower())
     if match is None:
         raise UsageError(f"{text!r} is no size", "write 512m, 2g or 1GiB")
@@ -174,6 +238,8 @@ def parse_duration(text: str) -> int:
     Raises:
         UsageError: It is no duration.
     """
+    import re
+
     match = re.fullmatch(r"(\d+)([smhd])", text.lower())
     if match is None or int(match[1]) == 0:
         raise UsageError(f"--for {text!r} is no duration", "write 90s, 20m or 2h")

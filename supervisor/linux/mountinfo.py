@@ -28,10 +28,12 @@ def unescape(field: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)
 
 
-def parse(text: bytes) -> tuple[Mount, ...]:
-    """Parse the text of a mountinfo file."""
+def parse(text: bytes, only: frozenset[int] | None = None) -> tuple[Mount, ...]:
+    """Parse the text of a mountinfo file; *only* keeps the mounts with these ids."""
     mounts = []
     for line in text.splitlines():
+        if only is not None and int(line[: line.index(b" ")]) not in only:
+            continue
         fields = line.split(b" ")
         dash = fields.index(b"-", 6)
         mounts.append(
@@ -49,10 +51,10 @@ def parse(text: bytes) -> tuple[Mount, ...]:
     return tuple(mounts)
 
 
-def read(pid: int | str = "self") -> tuple[Mount, ...]:
-    """Return the mounts that process *pid* sees."""
+def read(pid: int | str = "self", only: frozenset[int] | None = None) -> tuple[Mount, ...]:
+    """Return the mounts that process *pid* sees; *only* keeps those with these ids."""
     with open(f"/proc/{pid}/mountinfo", "rb") as file:
-        return parse(file.read())
+        return parse(file.read(), only)
 
 
 def mount_id_of(fd: int) -> int:

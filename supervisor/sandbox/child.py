@@ -30,6 +30,18 @@ from supervisor.sandbox.probe import probe_all
 _STDIO_COUNT: Final = 3
 
 
+# What Python and the launcher itself changed; `reset_signals` did the rest when the launcher started.
+LAUNCHER_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def reset_signals() -> None:
+    """Set every signal to its default, whatever was inherited (nohup, a shell's trap)."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+
+
 def run_guarded(sock: socket.socket, body: Callable[[], None]) -> NoReturn:
     """Run *body*; report what it raises on *sock*; end in `os._exit` whatever happens."""
     try:
@@ -59,10 +71,8 @@ def reset(keep: set[int]) -> None:
     for fd in range(_STDIO_COUNT):
         os.dup2(null, fd)
     os.close(null)
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
+    for number in LAUNCHER_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     with contextlib.suppress(OSError):
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -109,6 +119,7 @@ def start_session(sock: socket.socket, init_fd: int, lifeline: int, rootless: bo
         reset({sock.fileno(), init_fd, lifeline})
         plan, fds = _receive_plan(sock)
         operations, confinement = confine.check_plan(plan, len(fds), rootless)
+        confine.check_builds_root(operations)
         context = Context(fds)
         _acquire(operations, context)
         unshare(CloneFlags.NEWNS)

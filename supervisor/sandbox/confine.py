@@ -18,11 +18,32 @@ from typing import Any, Final
 from supervisor.errors import RefusedError
 from supervisor.linux import caps, landlock, prctl, seccomp
 from supervisor.linux.clone import CloneFlags, map_own_ids, unshare
-from supervisor.sandbox.operations import FD_FIELDS, Operation, from_json
+from supervisor.sandbox.operations import (
+    FD_FIELDS,
+    MakeRoot,
+    MountFs,
+    Operation,
+    Overlay,
+    Pivot,
+    Sysctl,
+    from_json,
+)
 
 # First and last uid of the agents' pool: above systemd's container ranges, below 2^31 (systemd: UIDS-GIDS.md).
 AGENT_UID_FIRST: Final = 1_900_000_000
 AGENT_UID_LAST: Final = 1_900_065_535
+# (uid_t)-1: to setresuid(2) it means "leave as it is", which is root.
+_NO_ID: Final = 0xFFFF_FFFF
+# What may be mounted anew, and with which options: none of them names a file, a disk or another layer.
+_FILE_SYSTEMS: Final = {
+    "tmpfs": {"mode", "size", "uid", "gid", "nr_inodes"},
+    "devpts": {"mode", "newinstance", "ptmxmode", "uid", "gid"},
+    "proc": {"hidepid", "subset"},
+    "mqueue": set[str](),
+}
+_OVERLAY_OPTIONS: Final = {"index", "metacopy", "nfs_export", "redirect_dir", "userxattr", "uuid", "volatile", "xino"}
+# Each of these belongs to a namespace of the sandbox; most of /proc/sys is the whole machine's.
+_SYSCTLS: Final = ("vm.memfd_noexec",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +91,7 @@ def check_plan(plan: dict[str, Any], fd_count: int, rootless: bool) -> tuple[lis
     if not isinstance(agent, dict) or type(agent.get("uid")) is not int or type(agent.get("gid")) is not int:
         raise _refuse("names no agent uid and gid")
     uid, gid = agent["uid"], agent["gid"]
-    if uid <= 0 or gid < 0:
+    if not 0 < uid < _NO_ID or not 0 <= gid < _NO_ID:
         raise _refuse(f"agent uid {uid}, gid {gid}: an agent is never root")
     if gid == 0 and not rootless:
         raise _refuse("agent gid 0: an agent is never in root's group")
@@ -105,7 +126,36 @@ def check_operations(plan: dict[str, Any], fd_count: int) -> list[Operation]:
             operations.append(from_json(item))
         except (ValueError, AttributeError) as error:
             raise _refuse(str(error)) from error
+        _check_values(operations[-1])
     return operations
+
+
+def check_builds_root(operations: list[Operation]) -> None:
+    """Refuse a session that would start in the host's own tree.
+
+    Raises:
+        RefusedError: It does not begin with a new root, or does not end in it.
+    """
+    if not isinstance(operations[0], MakeRoot) or not isinstance(operations[-1], Pivot):
+        raise _refuse("does not begin with a new root and end with pivot_root")
+
+
+def _check_values(operation: Operation) -> None:
+    """Refuse what an operation that mounts by name or writes a setting could reach beyond the sandbox."""
+    if isinstance(operation, MountFs):
+        known = _FILE_SYSTEMS.get(operation.fs_type)
+        if known is None:
+            raise _refuse(f"mounts a {operation.fs_type}; want one of {', '.join(_FILE_SYSTEMS)}")
+        _check_options(operation.op, operation.options, known)
+    elif isinstance(operation, Overlay):
+        _check_options(operation.op, operation.options, _OVERLAY_OPTIONS)
+    elif isinstance(operation, Sysctl) and operation.name not in _SYSCTLS:
+        raise _refuse(f"sets {operation.name}; want one of {', '.join(_SYSCTLS)}")
+
+
+def _check_options(what: str, options: object, known: set[str]) -> None:
+    if not isinstance(options, dict) or not options.keys() <= known:
+        raise _refuse(f"operation {what}: options {options!r}, want only {', '.join(sorted(known))}")
 
 
 def _landlock_rules(plan: dict[str, Any]) -> tuple[LandlockRule, ...]:

@@ -452,7 +452,8 @@ def main_listening() -> None:
 
 
 def _prepare_process() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    child.reset_signals()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # the daemon ends sessions in order, then says farewell
     # A collection in a child would copy every page of this process that it visits.
     gc.collect()

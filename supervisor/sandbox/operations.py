@@ -24,20 +24,15 @@ from typing import Any, ClassVar, Final
 from supervisor.linux import mount
 from supervisor.linux.keyring import join_new_session_keyring
 from supervisor.linux.mount import MountAttr
-from supervisor.linux.mountinfo import mount_id_of, read
+from supervisor.linux.mountinfo import Mount, mount_id_of, read
 from supervisor.linux.netlink import set_loopback_up
-from supervisor.linux.openat2 import (
-    RESOLVE_BENEATH,
-    RESOLVE_NO_MAGICLINKS,
-    RESOLVE_NO_SYMLINKS,
-    openat2,
-)
+from supervisor.linux.openat2 import openat2
+from supervisor.sandbox.root_tree import RESOLVE_STRICT, RootTree
 
 Fd = int
 # asm-generic/ioctls.h; the termios module has neither.
 TIOCSPTLCK: Final = 0x40045431
 TIOCGPTPEER: Final = 0x5441
-_RESOLVE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 # Where the new root is attached until pivot_root; hidden by it for this process alone.
 _SCAFFOLD: Final = "/tmp"
 # Where the layers of overlays are attached meanwhile; gone with the old root, and nothing reads below it till then.
@@ -61,13 +56,24 @@ class Context:
 
     fds: list[int]
     detached: dict[int, list[int]] = field(default_factory=dict)
-    root_fd: int = -1
-    root_dev: int = -1
+    tree: RootTree | None = None
+    overlays: dict[int, Overlay] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
 
     def source(self, index: Fd) -> int:
         """Return the descriptor behind *index*."""
         return self.fds[index]
+
+    @property
+    def root(self) -> RootTree:
+        """The new root.
+
+        Raises:
+            OSError: No operation made one yet: a plan starts with it.
+        """
+        if self.tree is None:
+            raise OSError(errno.ENOENT, "the plan makes no root before this step")
+        return self.tree
 
     def acquire(self, operations: list[Operation]) -> None:
         """Clone every source into a detached mount.
@@ -83,65 +89,11 @@ class Context:
                 self.detached[id(operation)] = [mount.clone_tree(self.source(index)) for index in layers]
 
 
-def _relative(path: str) -> bytes:
-    return os.fsencode(path).lstrip(b"/") or b"."
-
-
-def _open_target(context: Context, path: str) -> int:
-    return openat2(context.root_fd, _relative(path), os.O_PATH, _RESOLVE)
-
-
 def _map_ids(fd: int, userns_fd: int) -> None:
     try:
         mount.mount_setattr(fd, MountAttr.IDMAP, userns_fd=userns_fd)
     except OSError as error:
         raise OSError(error.errno, f"id mapping: {os.strerror(error.errno or 0)}") from error
-
-
-def _ensure_directory(context: Context, path: str, mode: int = 0o755) -> None:
-    """Create *path* and its missing parents, on the root's tmpfs (or a tmpfs of ours mounted there) only."""
-    parts = [part for part in _relative(path).split(b"/") if part not in (b"", b".")]
-    current = os.dup(context.root_fd)
-    try:
-        for index, part in enumerate(parts):
-            try:
-                following = openat2(current, part, os.O_PATH | os.O_DIRECTORY, _RESOLVE)
-            except FileNotFoundError:
-                _check_own_tmpfs(context, current, path)
-                wanted = mode if index == len(parts) - 1 else 0o755
-                os.mkdir(part, wanted, dir_fd=current)
-                if wanted:  # below the agent's home it is the agent's, or it could not write beside what is shown
-                    above = os.fstat(current)
-                    os.chown(part, above.st_uid, above.st_gid, dir_fd=current, follow_symlinks=False)
-                following = openat2(current, part, os.O_PATH | os.O_DIRECTORY, _RESOLVE)
-            os.close(current)
-            current = following
-    finally:
-        os.close(current)
-
-
-def _ensure_file(context: Context, path: str) -> None:
-    parent, name = os.path.split(_relative(path))
-    if parent:
-        _ensure_directory(context, os.fsdecode(parent))
-    directory = openat2(context.root_fd, parent or b".", os.O_PATH | os.O_DIRECTORY, _RESOLVE)
-    try:
-        try:
-            os.stat(name, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            _check_own_tmpfs(context, directory, path)
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444, dir_fd=directory))
-    finally:
-        os.close(directory)
-
-
-def _check_own_tmpfs(context: Context, directory: int, path: str) -> None:
-    if os.fstat(directory).st_dev not in (context.root_dev, *_own_devices):
-        raise OSError(errno.ENOENT, "mount target does not exist, and is not made on a real disk", path)
-
-
-# Devices of the tmpfs mounts that the running plan made (home, /run, …); one process runs one plan.
-_own_devices: list[int] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +112,7 @@ class MakeRoot:
             "tmpfs", {"mode": "0755", "size": str(self.size_bytes)}, MountAttr.NOSUID | MountAttr.NODEV
         )
         mount.move_mount(fd, mount.AT_FDCWD, _SCAFFOLD)
-        context.root_fd = fd
-        context.root_dev = os.fstat(fd).st_dev
+        context.tree = RootTree(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +127,7 @@ class MakeDirectory:
         return f"make directory {self.path} (mode {self.mode:04o})"
 
     def execute(self, context: Context) -> None:
-        _ensure_directory(context, self.path, self.mode)
+        context.root.directory(self.path, self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +142,8 @@ class MakeSymlink:
         return f"link {self.path} to {self.target}"
 
     def execute(self, context: Context) -> None:
-        parent, name = os.path.split(_relative(self.path))
-        if parent:
-            _ensure_directory(context, os.fsdecode(parent))
-        directory = openat2(context.root_fd, parent or b".", os.O_PATH | os.O_DIRECTORY, _RESOLVE)
-        try:
-            _check_own_tmpfs(context, directory, self.path)
-            os.symlink(os.fsencode(self.target), name, dir_fd=directory)
-        finally:
-            os.close(directory)
+        directory, name = context.root.parent_to_fill(self.path)
+        os.symlink(os.fsencode(self.target), name, dir_fd=directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +158,11 @@ class WriteFile:
         return f"write {self.path} ({len(self.text)} characters)"
 
     def execute(self, context: Context) -> None:
-        _ensure_file(context, self.path)
+        os.close(context.root.file_target(self.path))
         # The last component may be a bind of the host's file by now: only ever write to our own tmpfs.
-        fd = openat2(context.root_fd, _relative(self.path), os.O_RDWR, _RESOLVE)
+        fd = context.root.existing(self.path, os.O_RDWR)
         try:
-            if os.fstat(fd).st_dev not in (context.root_dev, *_own_devices):
+            if not context.root.is_own(fd):
                 raise OSError(errno.EEXIST, "is not on the sandbox's own tmpfs", self.path)
             os.ftruncate(fd, 0)
             os.write(fd, os.fsencode(self.text))
@@ -247,18 +191,15 @@ class MountFs:
         attributes |= MountAttr.NOEXEC if self.no_exec else MountAttr(0)
         if self.fs_type != "devpts":
             attributes |= MountAttr.NODEV
-        _ensure_directory(context, self.path)
-        target = _open_target(context, self.path)
+        target = context.root.directory(self.path)
+        fd = mount.new_mount(self.fs_type, {key: value or None for key, value in self.options.items()}, attributes)
         try:
-            fd = mount.new_mount(self.fs_type, {key: value or None for key, value in self.options.items()}, attributes)
-            try:
-                if self.fs_type == "tmpfs":
-                    _own_devices.append(os.fstat(fd).st_dev)
-                mount.move_mount(fd, target)
-            finally:
-                os.close(fd)
+            if self.fs_type == "tmpfs":
+                context.root.add_tmpfs(fd)
+            mount.move_mount(fd, target)
+            context.root.covered(self.path)
         finally:
-            os.close(target)
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,18 +229,18 @@ class Bind:
         return f"{kind} {self.origin}{where} {how}"
 
     def execute(self, context: Context) -> None:
-        source = context.source(self.source)
-        if not self.if_exists:
-            make = _ensure_directory if stat.S_ISDIR(os.fstat(source).st_mode) else _ensure_file
-            make(context, self.path)
+        (fd,) = context.detached.pop(id(self))
         try:
-            target = _open_target(context, self.path)
-        except FileNotFoundError:
+            is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
             if self.if_exists:
-                return
-            raise
-        try:
-            (fd,) = context.detached.pop(id(self))
+                try:
+                    target = context.root.existing(self.path)
+                except FileNotFoundError:
+                    return
+            elif is_directory:
+                target = os.dup(context.root.directory(self.path))
+            else:
+                target = context.root.file_target(self.path)
             try:
                 attributes = MountAttr.NOSUID
                 attributes |= MountAttr(0) if self.device else MountAttr.NODEV
@@ -310,9 +251,11 @@ class Bind:
                     _map_ids(fd, context.source(self.idmap))
                 mount.move_mount(fd, target)
             finally:
-                os.close(fd)
+                os.close(target)
+            if is_directory:
+                context.root.covered(self.path)
         finally:
-            os.close(target)
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,13 +291,9 @@ class Overlay:
     def execute(self, context: Context) -> None:
         fd = self.mount_detached(context)
         try:
-            _ensure_directory(context, self.path)
-            target = _open_target(context, self.path)
-            try:
-                mount.move_mount(fd, target)
-            finally:
-                os.close(target)
-            self._read_back(context, fd)
+            mount.move_mount(fd, context.root.directory(self.path))
+            context.root.covered(self.path)
+            context.overlays[mount_id_of(fd)] = self
         finally:
             os.close(fd)
 
@@ -375,7 +314,7 @@ class Overlay:
                 # Both through ONE mount (on two the kernel answers EXDEV), with symlinks refused.
                 stage = layers[lower_count]
                 for key, name in (("upperdir", b"upper"), ("workdir", os.fsencode(self.work))):
-                    layers.append(openat2(stage, name, os.O_PATH | os.O_DIRECTORY, _RESOLVE))
+                    layers.append(openat2(stage, name, os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT))
                     options[key] = b"/proc/self/fd/%d" % layers[-1]
             attributes = MountAttr.NOSUID | MountAttr.NODEV
             if self.read_only or self.stage is None:
@@ -385,18 +324,17 @@ class Overlay:
             for fd in layers:
                 os.close(fd)
 
-    def _read_back(self, context: Context, fd: int) -> None:
+    def read_back(self, context: Context, entry: Mount | None) -> None:
+        """Compare the options asked for with those that are active; a missing one is a finding."""
+        if entry is None:
+            context.findings.append(f"overlay {self.origin}: options could not be read back")
+            return
         wanted = {f"{key}={value}" if value else key for key, value in self.options.items()}
-        mount_id = mount_id_of(fd)
-        for entry in read():
-            if entry.mount_id == mount_id:
-                active = set(entry.super_options)
-                # Defaults (…=off) are not shown, nor is xino while one file system makes it needless.
-                missing = sorted(item for item in wanted - active if not item.endswith("=off") and item != "xino=on")
-                if missing:
-                    context.findings.append(f"overlay {self.origin}: kernel dropped {', '.join(missing)}")
-                return
-        context.findings.append(f"overlay {self.origin}: options could not be read back")
+        # Defaults (…=off) are not shown, nor is xino while one file system makes it needless.
+        missing = wanted - set(entry.super_options)
+        missing = {item for item in missing if not item.endswith("=off") and item != "xino=on"}
+        if missing:
+            context.findings.append(f"overlay {self.origin}: kernel dropped {', '.join(sorted(missing))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +351,7 @@ class Sysctl:
     def execute(self, context: Context) -> None:
         path = "proc/sys/" + self.name.replace(".", "/")
         try:
-            fd = openat2(context.root_fd, path, os.O_WRONLY, _RESOLVE)
+            fd = context.root.existing(path, os.O_WRONLY)
             try:
                 os.write(fd, self.value.encode())
             finally:
@@ -433,7 +371,7 @@ class ProtectTree:
         return f"make {self.path} read-only"
 
     def execute(self, context: Context) -> None:
-        target = _open_target(context, self.path)
+        target = context.root.existing(self.path)
         try:
             fd = mount.clone_tree(target, recursive=True)
             try:
@@ -495,13 +433,14 @@ class Pivot:
         return "pivot_root, old root gone, new root read-only"
 
     def execute(self, context: Context) -> None:
-        os.fchdir(context.root_fd)
+        active = {entry.mount_id: entry for entry in read(only=frozenset(context.overlays))}
+        for mount_id, overlay in context.overlays.items():
+            overlay.read_back(context, active.get(mount_id))
+        os.fchdir(context.root.root_fd)
         mount.pivot_root(".", ".")
         mount.umount2(".", mount.MNT_DETACH)
         os.chdir("/")
-        mount.mount_setattr(context.root_fd, MountAttr.RDONLY)
-        os.close(context.root_fd)
-        context.root_fd = -1
+        mount.mount_setattr(context.root.root_fd, MountAttr.RDONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,6 +505,9 @@ def to_json(operation: Operation) -> dict[str, Any]:
     return {"op": operation.op} | {item.name: getattr(operation, item.name) for item in fields(operation)}
 
 
+_FIELD_NAMES: Final = {name: frozenset(item.name for item in fields(cls)) for name, cls in _CLASSES.items()}
+
+
 def from_json(value: dict[str, Any]) -> Operation:
     """Rebuild an operation.
 
@@ -576,10 +518,9 @@ def from_json(value: dict[str, Any]) -> Operation:
     cls = _CLASSES.get(name) if isinstance(name, str) else None
     if cls is None:
         raise ValueError(f"unknown operation {name!r}")
-    known = {item.name for item in fields(cls)}
     given = {key: item for key, item in value.items() if key != "op"}
-    if not given.keys() <= known:
-        raise ValueError(f"operation {name}: unknown field {sorted(given.keys() - known)}")
+    if not given.keys() <= _FIELD_NAMES[cls.op]:
+        raise ValueError(f"operation {name}: unknown field {sorted(given.keys() - _FIELD_NAMES[cls.op])}")
     try:
         return cls(**given)
     except TypeError as error:

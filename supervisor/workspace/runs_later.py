@@ -150,7 +150,7 @@ class RunsLater:
         return RunsLater(self.rules + added, self.below)
 
     def in_folder(self, folder: bytes) -> RunsLater:
-        """Return the list for paths relative to *folder*, whose own name counts too: ``.git``, ``x.git``, ``.vscode``."""
+        """Return the list for paths in *folder*, whose own name counts too: ``.git``, ``x.git``, ``.vscode``."""
         name = folder.rstrip(b"/").rpartition(b"/")[2]
         return RunsLater(self.rules, b".git" if name.endswith(b".git") else name)
 

@@ -1,0 +1,248 @@
+"""Plans: a daemon that was taken over cannot make the launcher start an agent with more than nothing."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.errors import RefusedError
+from supervisor.linux import seqpacket
+from supervisor.sandbox.confine import check_builds_root, check_operations, check_plan
+from tests.service import CHECKOUT, PYTHON
+
+FDS = 4
+GOOD: dict[str, Any] = {
+    "operations": [
+        {"op": "root", "size_bytes": 1 << 20},
+        {"op": "bind", "source": 0, "path": "/usr", "origin": "/usr"},
+        {"op": "overlay", "lower": [1], "path": "/w", "origin": "/w", "options": {}, "stage": 2},
+        {"op": "pivot"},
+    ],
+    "agent": {"uid": 1_900_000_001, "gid": 1_900_000_001, "inner_userns": False},
+    "no_new_privs": True,
+    "capabilities": [],
+    "seccomp": base64.b64encode(bytes(8)).decode(),
+    "landlock": [["/", "list"]],
+    "command": {"argv": ["true"], "environment": {}, "directory": "/", "stdio": [0, 1, 2]},
+}
+
+
+def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
+    """Return a change of the plan: the last of *path* is the value, the rest leads to its place."""
+    *keys, last, value = path
+
+    def change(plan: dict[str, Any]) -> None:
+        place: Any = plan
+        for key in keys:
+            place = place[key]
+        place[last] = value
+
+    return change
+
+
+def _without(*path: Any) -> Callable[[dict[str, Any]], None]:
+    *keys, last = path
+
+    def change(plan: dict[str, Any]) -> None:
+        place: Any = plan
+        for key in keys:
+            place = place[key]
+        del place[last]
+
+    return change
+
+
+BAD: dict[str, Callable[[dict[str, Any]], None]] = {
+    "no agent": _without("agent"),
+    "no uid": _without("agent", "uid"),
+    "uid 0": _set("agent", "uid", 0),
+    "negative uid": _set("agent", "uid", -1),
+    "uid as text": _set("agent", "uid", "1000"),
+    "uid as truth": _set("agent", "uid", True),
+    "uid with a fraction": _set("agent", "uid", 1000.5),
+    "gid 0": _set("agent", "gid", 0),
+    "negative gid": _set("agent", "gid", -1),
+    "uid that does not fit": _set("agent", "uid", 1 << 32),
+    "uid that setresuid ignores": _set("agent", "uid", 0xFFFF_FFFF),
+    "gid that setresgid ignores": _set("agent", "gid", 0xFFFF_FFFF),
+    "other mode": _set("agent", "inner_userns", True),
+    "no no_new_privs": _without("no_new_privs"),
+    "no_new_privs off": _set("no_new_privs", False),
+    "no_new_privs almost": _set("no_new_privs", 1),
+    "no capabilities field": _without("capabilities"),
+    "one capability": _set("capabilities", ["CAP_SYS_ADMIN"]),
+    "capabilities as number": _set("capabilities", 0),
+    "no seccomp": _without("seccomp"),
+    "empty seccomp": _set("seccomp", ""),
+    "half an instruction": _set("seccomp", base64.b64encode(bytes(7)).decode()),
+    "seccomp as list": _set("seccomp", [0] * 8),
+    "no operations": _without("operations"),
+    "empty operations": _set("operations", []),
+    "operations as mapping": _set("operations", {}),
+    "an operation as text": _set("operations", 0, "root"),
+    "unknown operation": _set("operations", 0, {"op": "shell", "command": "id"}),
+    "unknown field": _set("operations", 1, "follow", True),
+    "path as source": _set("operations", 1, "source", "/etc"),
+    "path as bytes of a list": _set("operations", 2, "lower", ["/etc"]),
+    "path as stage": _set("operations", 2, "stage", "/tmp"),
+    "path as mapping": _set("operations", 1, "idmap", "/proc/1/ns/user"),
+    "descriptor not sent": _set("operations", 1, "source", FDS),
+    "negative descriptor": _set("operations", 1, "source", -1),
+    "descriptor as truth": _set("operations", 1, "source", True),
+    "descriptor with a fraction": _set("operations", 1, "source", 0.0),
+    "lower descriptor not sent": _set("operations", 2, "lower", [1, 99]),
+    "overlay options that name paths": _set("operations", 2, "options", {"lowerdir": "/etc"}),
+    "overlay upper by path": _set("operations", 2, "options", {"upperdir": "/etc", "workdir": "/tmp"}),
+    "mount of a disk": _set(
+        "operations", 1, {"op": "mount", "fs_type": "ext4", "path": "/x", "options": {"source": "/dev/vda"}}
+    ),
+    "mount of a tmpfs with a source": _set(
+        "operations", 1, {"op": "mount", "fs_type": "tmpfs", "path": "/x", "options": {"source": "/dev/vda"}}
+    ),
+    "setting of the whole machine": _set(
+        "operations", 1, {"op": "sysctl", "name": "kernel.core_pattern", "value": "|/tmp/evil"}
+    ),
+    "landlock as text": _set("landlock", "/"),
+    "unknown landlock access": _set("landlock", [["/", "everything"]]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_plan_that_gives_more_is_refused(name: str) -> None:
+    check_plan(copy.deepcopy(GOOD), FDS, rootless=False)
+    plan = copy.deepcopy(GOOD)
+    BAD[name](plan)
+    with pytest.raises(RefusedError) as caught:
+        check_plan(plan, FDS, rootless=False)
+    assert "launcher refused the plan" in caught.value.message
+
+
+NO_ROOT: dict[str, Callable[[dict[str, Any]], None]] = {
+    "nothing but limits": _set("operations", [{"op": "limits", "values": {"core": 1}}]),
+    "no new root": _without("operations", 0),
+    "no pivot": _without("operations", 3),
+    "something after the pivot": _set("operations", [*GOOD["operations"], GOOD["operations"][1]]),
+}
+
+
+@pytest.mark.parametrize("name", NO_ROOT)
+def test_a_session_in_the_hosts_own_tree_is_refused(name: str) -> None:
+    check_builds_root(check_operations(GOOD, FDS))
+    plan = copy.deepcopy(GOOD)
+    NO_ROOT[name](plan)
+    with pytest.raises(RefusedError):
+        check_builds_root(check_operations(plan, FDS))
+
+
+def test_a_rootless_plan_needs_the_inner_user_namespace() -> None:
+    with pytest.raises(RefusedError):
+        check_plan(copy.deepcopy(GOOD), FDS, rootless=True)
+    plan = copy.deepcopy(GOOD)
+    plan["agent"]["inner_userns"] = True
+    check_plan(plan, FDS, rootless=True)
+
+
+def test_a_review_takes_no_path_either() -> None:
+    overlay = {"op": "overlay", "lower": ["/etc"], "path": "/", "origin": "/", "options": {}, "detached": True}
+    with pytest.raises(RefusedError):
+        check_operations({"operations": [overlay]}, 1)
+
+
+# ---- the real launcher ----
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[socket.socket]:
+    """A launcher of our own, and this test as its daemon: one that was taken over."""
+    ours, theirs = seqpacket.pair()
+    rootless = os.geteuid() != 0
+    start = (
+        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); from supervisor.sandbox.launcher import main; "
+        f"main({theirs.fileno()}, {rootless})"
+    )
+    prefix = ["unshare", "--user", "--map-root-user", "--mount"] if rootless else []
+    with subprocess.Popen([*prefix, PYTHON, "-IS", "-c", start], pass_fds=(theirs.fileno(),)) as running:
+        theirs.close()
+        ready = seqpacket.receive_json(ours)
+        assert ready is not None
+        assert ready[0]["event"] == "ready"
+        yield ours
+        seqpacket.send_json(ours, {"seq": 0, "do": "farewell"})
+        ours.close()
+        running.wait(30)
+
+
+def _start(launcher: socket.socket, plan: dict[str, Any], key: str, fds: tuple[int, ...]) -> dict[str, Any]:
+    """Send a plan as the daemon does; returns the child's answer."""
+    ours, theirs = seqpacket.pair()
+    with ours:
+        seqpacket.send_json(launcher, {"seq": 1, "do": "session", "id": key}, (theirs.fileno(),))
+        theirs.close()
+        while True:
+            received = seqpacket.receive_json(launcher)
+            assert received is not None
+            message, pidfds = received
+            seqpacket.close_all(pidfds)
+            if message.get("seq") == 1:
+                break
+        assert "error" not in message, message
+        seqpacket.send_json(ours, plan, fds)
+        answer = seqpacket.receive_json(ours)
+        assert answer is not None
+        return answer[0]
+
+
+@pytest.mark.parametrize("name", [*BAD, *NO_ROOT])
+def test_the_launcher_starts_nothing_for_such_a_plan(launcher: socket.socket, tmp_path: Path, name: str) -> None:
+    plan = copy.deepcopy(GOOD)
+    plan["agent"]["inner_userns"] = os.geteuid() != 0
+    (BAD | NO_ROOT)[name](plan)
+    if name == "other mode":
+        plan["agent"]["inner_userns"] = os.geteuid() == 0
+    if name == "gid 0" and os.geteuid() != 0:
+        plan["agent"]["gid"] = -1  # without root there is no root's group to be in
+    marker = tmp_path / "ran"
+    plan["command"]["argv"] = ["touch", str(marker)]
+    fd = os.open(tmp_path, os.O_PATH)
+    try:
+        answer = _start(launcher, plan, f"bad{abs(hash(name))}", (fd,) * FDS)
+    finally:
+        os.close(fd)
+    assert answer["event"] == "error", answer
+    assert "launcher refused the plan" in answer["error"]["message"], json.dumps(answer)
+    assert not marker.exists()
+
+
+def test_the_launcher_lends_no_uid_outside_its_pool(launcher: socket.socket) -> None:
+    """An id mapping to another user would let an agent act as that user."""
+    for agent in (0, 1000, 1_899_999_999, 1_900_065_536):
+        seqpacket.send_json(launcher, {"seq": 7, "do": "idmap", "owner": [1000, 1000], "agent": [agent, agent]})
+        while True:
+            received = seqpacket.receive_json(launcher)
+            assert received is not None
+            message, fds = received
+            seqpacket.close_all(fds)
+            if message.get("seq") == 7:
+                break
+        assert message["error"]["kind"] == "RefusedError", message
+        assert fds == []
+
+
+@pytest.mark.parametrize("request_", [{"do": "shell"}, {"do": "session", "id": "../x"}, {"do": "session", "id": ""}, {"do": "kill", "id": "1"}])
+def test_the_launcher_refuses_what_it_does_not_know(launcher: socket.socket, request_: dict[str, Any]) -> None:
+    seqpacket.send_json(launcher, request_ | {"seq": 9})
+    while True:
+        received = seqpacket.receive_json(launcher)
+        assert received is not None
+        if received[0].get("seq") == 9:
+            assert received[0]["error"], received
+            return
