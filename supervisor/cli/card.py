@@ -18,7 +18,8 @@ def first_run_card(session: dict[str, Any]) -> list[str]:
     more = ", ".join(escape_text(path, _NAME_LENGTH) for path in session["shown"][:5])
     more += f" and {len(session['shown']) - 5} more" if len(session["shown"]) > 5 else ""
     staged = "a staged copy: nothing reaches your disk until you apply it"
-    mode = "the real folder: changes are on your disk at once" if session["mode"] == "direct" else staged
+    direct = "the real folder, at once; what runs later is read-only, names that do not exist yet cannot be protected"
+    mode = direct if session["mode"] == "direct" else staged
     lines = [
         f"── {name} runs in {escape_text(session['workspace'], 200)} for the first time (profile {session['profile']})",
         f"   works on   {mode}",
@@ -47,6 +48,9 @@ def exit_card(message: dict[str, Any], loud: bool = False) -> list[str]:
     lines = [head]
     if card["mode"] == "direct":
         lines.append(f"   worked directly in {escape_text(card['workspace'], _NAME_LENGTH)}; nothing to apply")
+        lines.append(
+            "   names that did not exist (.git/hooks, .envrc, …) could not be protected there: look before you go on"
+        )
     changed, held = card["changed"], card["held"]
     conflicts, refused = card["conflicts"], card["refused"]
     total = sum(item["count"] for item in (changed, held, conflicts, refused))
