@@ -112,11 +112,23 @@ def _execute_all(operations: list[Operation], context: Context, fail_at: int | N
             raise LaunchError(operation.describe(), error.errno or 0, text) from error
 
 
+def start_spare(gate: socket.socket, init_fd: int, lifeline: int, rootless: bool) -> NoReturn:
+    """Wait, as PID 1 of new namespaces, for the socket that brings a plan; exit when the launcher is gone."""
+    try:
+        reset({gate.fileno(), init_fd, lifeline})
+        payload, fds = seqpacket.receive(gate)
+        if not payload:
+            os._exit(0)
+        gate.close()
+    except BaseException:  # noqa: BLE001 - a forked child: nothing may unwind into the parent's frames
+        os._exit(125)
+    start_session(socket.socket(fileno=fds[0]), init_fd, lifeline, rootless)
+
+
 def start_session(sock: socket.socket, init_fd: int, lifeline: int, rootless: bool) -> NoReturn:
     """Build the sandbox as its PID 1 and exec the init, which starts the agent."""
 
     def body() -> None:
-        reset({sock.fileno(), init_fd, lifeline})
         plan, fds = _receive_plan(sock)
         operations, confinement = confine.check_plan(plan, len(fds), rootless)
         confine.check_builds_root(operations)

@@ -67,6 +67,17 @@ class Tree:
     frozen: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A cloned sandbox that waits for its plan; the socket arrives through `gate`."""
+
+    pid: int
+    pidfd: int
+    gate: socket.socket
+    cgroup_fd: int
+    cgroup_name: str
+
+
 class Launcher:
     """Serve one daemon's control socket until it ends."""
 
@@ -81,6 +92,8 @@ class Launcher:
         self._poll.register(control, select.POLLIN)
         self._by_pidfd: dict[int, Tree] = {}
         self._farewell = False
+        self._spare: Spare | None = None
+        self._count = 0
 
     def serve(self) -> None:
         """Answer until the daemon says farewell or dies; then end every session."""
@@ -93,15 +106,21 @@ class Launcher:
                 "controllers": list(self._controllers()),
             },
         )
-        while self._wait_once(None):
+        while self._wait_once(None if self._spare else 0):
             pass
+        self._drop_spare()
         self._end_all()
 
     def _controllers(self) -> tuple[str, ...]:
         return cgroup.available_controllers(self._cgroups_fd) if self._cgroups_fd >= 0 else ()
 
     def _wait_once(self, timeout_ms: int | None) -> bool:
-        for fd, _events in self._poll.poll(timeout_ms):
+        events = self._poll.poll(timeout_ms)
+        if not events and timeout_ms == 0:
+            with contextlib.suppress(LaunchError):  # the next session asks again, and hears why
+                self._spare = self._make_spare()
+            events = self._poll.poll(None)
+        for fd, _events in events:
             if fd == self._control.fileno():
                 if not self._answer_one():
                     return False
@@ -175,15 +194,46 @@ class Launcher:
         key = str(request["id"])
         if key in self._trees or not key.isalnum():
             raise RefusedError(f"launcher: bad session id {key!r}")
-        cgroup_fd, name = self._new_cgroup(key, request.get("limits") or {})
+        spare = self._spare or self._make_spare()
+        self._spare = None
+        tree = self._keep(Tree(key, spare.pid, spare.pidfd, "session", spare.cgroup_fd, spare.cgroup_name))
+        try:
+            self._limit(spare.cgroup_fd, request.get("limits") or {})
+            seqpacket.send(spare.gate, b"plan", (fds[0],))
+        except OSError:
+            self._kill(tree)
+            raise
+        finally:
+            spare.gate.close()
+        return tree
+
+    def _make_spare(self) -> Spare:
+        """Clone the next sandbox ahead of its plan: new namespaces cost more than most of what follows.
+
+        It has seen no session and waits on its gate; when the launcher dies the gate closes and it exits.
+        """
+        self._count += 1
+        cgroup_fd, name = self._new_cgroup(f"c{self._count}")
+        ours, theirs = seqpacket.pair()
         try:
             pid, pidfd = clone3(NEW_SANDBOX, cgroup_fd if cgroup_fd >= 0 else None)
         except OSError as error:
+            ours.close()
+            theirs.close()
             self._drop_cgroup(cgroup_fd, name)
             raise LaunchError("create namespaces", error.errno or 0) from error
         if pid == 0:
-            child.start_session(socket.socket(fileno=fds[0]), self._init_fd, self._lifeline_r, self._rootless)
-        return self._keep(Tree(key, pid, pidfd, "session", cgroup_fd, name))
+            child.start_spare(theirs, self._init_fd, self._lifeline_r, self._rootless)
+        theirs.close()
+        return Spare(pid, pidfd, ours, cgroup_fd, name)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.gate.close()
+            os.waitpid(spare.pid, 0)
+            os.close(spare.pidfd)
+            self._drop_cgroup(spare.cgroup_fd, spare.cgroup_name)
 
     def _exec(self, request: dict[str, Any], fds: list[int]) -> Tree:
         target = self._trees[str(request["id"])]
@@ -241,15 +291,17 @@ class Launcher:
 
     # ---- cgroups ----
 
-    def _new_cgroup(self, name: str, limits: dict[str, Any]) -> tuple[int, str]:
+    def _new_cgroup(self, name: str) -> tuple[int, str]:
         if self._cgroups_fd < 0:
             return -1, ""
         os.mkdir(name, 0o755, dir_fd=self._cgroups_fd)
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._cgroups_fd)
-        for key, value in limits.items():
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._cgroups_fd), name
+
+    @staticmethod
+    def _limit(fd: int, limits: dict[str, Any]) -> None:
+        for key, value in limits.items() if fd >= 0 else ():
             if key in ("memory.max", "memory.swap.max", "pids.max", "cpu.weight", "io.weight"):
                 cgroup.set_limit(fd, key, str(int(value)))
-        return fd, name
 
     def _drop_cgroup(self, fd: int, name: str) -> None:
         if fd < 0:

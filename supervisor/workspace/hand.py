@@ -54,6 +54,8 @@ class Hand:
                 guarded(answer_to, self._open, request, fds)
             elif what == "profiles":
                 guarded(answer_to, answer_profiles, request, fds)
+            elif what == "area":
+                guarded(answer_to, review.open_area, request, [self._store_fd, *fds])
             elif what in review.HANDLERS:
                 self._in_child(answer_to, review.HANDLERS[what], request, fds)
             else:

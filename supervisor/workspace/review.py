@@ -173,7 +173,6 @@ def _result(result: ApplyResult) -> dict[str, Any]:
 
 
 HANDLERS = {
-    "area": open_area,
     "changes": answer_changes,
     "diff": answer_diff,
     "apply": answer_apply,
