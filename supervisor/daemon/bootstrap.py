@@ -217,10 +217,14 @@ def _lock_down() -> None:
     os.umask(0o077)
 
 
-def read_peer_level(pid: int) -> int:
-    """Return how many pid namespaces deep a process is, seen from here (NSpid in proc_pid_status(5)); 0 when gone."""
+def read_peer_level(path: str) -> int:
+    """Return how many pid namespaces deep a process is, seen from here; 0 when it is gone.
+
+    Args:
+        path: A status file (proc_pid_status(5)) or a pidfd's fdinfo (pidfd_open(2)): both have a line ``NSpid``.
+    """
     try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("NSpid:"):
                     return len(line.split()) - 1

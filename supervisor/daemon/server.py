@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import socket
+from collections import Counter
+from typing import Any, Final
 
+from supervisor import protocol
 from supervisor.daemon import verbs
 from supervisor.daemon.bootstrap import Foundation, owner_of, read_peer_level
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
@@ -16,6 +19,10 @@ from supervisor.session.service import Caller, SessionService
 
 _logger = logging.getLogger(__name__)
 
+# Of one owner at a time: more than a desktop needs, less than the daemon has descriptors for.
+MAX_CONNECTIONS: Final = 1024
+REQUEST_DEADLINE_S: Final = 10.0
+
 
 class Server:
     """The accepting loop, and one task a connection."""
@@ -23,8 +30,8 @@ class Server:
     def __init__(self, service: SessionService, foundation: Foundation) -> None:
         self._service = service
         self._foundation = foundation
-        self._own_level = read_peer_level(os.getpid())
-        self.connections = 0
+        self._own_level = read_peer_level("/proc/self/status")
+        self._by_uid: Counter[int] = Counter()
         self.last_activity = asyncio.get_running_loop().time()
 
     async def serve(self) -> None:
@@ -45,13 +52,13 @@ class Server:
 
     async def _converse(self, sock: socket.socket) -> None:
         channel = Channel(sock)
-        self.connections += 1
+        uid = seqpacket.peer_of(sock).uid
+        self._by_uid[uid] += 1
         try:
             caller = self._identify(sock)
-            received = await channel.receive_json()
-            if received is None:
-                return
-            request, fds = received
+            if self._by_uid[uid] > MAX_CONNECTIONS:
+                raise ServiceError(f"you have {MAX_CONNECTIONS} connections open", "end some: deskwarden ps")
+            request, fds = await self._receive_request(channel)
             seqpacket.close_all(fds)  # no verb takes descriptors from a client
             handler = verbs.HANDLERS.get(str(request.get("verb")))
             if handler is None:
@@ -65,13 +72,46 @@ class Server:
             _logger.exception("connection")
             await _say_error(channel, ServiceError(f"internal error: {type(error).__name__}: {error}", "see the log"))
         finally:
-            self.connections -= 1
+            self._by_uid[uid] -= 1
             channel.close()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._by_uid.total()
+
+    @staticmethod
+    async def _receive_request(channel: Channel) -> tuple[dict[str, Any], list[int]]:
+        """Return the one request of a connection.
+
+        Raises:
+            UsageError: It is none, too large, or did not come in time.
+        """
+        try:
+            async with asyncio.timeout(REQUEST_DEADLINE_S):
+                received = await channel.receive_json(protocol.MAX_REQUEST_BYTES)
+        except TimeoutError:
+            raise UsageError(f"no request within {REQUEST_DEADLINE_S:.0f} s", "use the deskwarden command") from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"not a request: {error}", "use the deskwarden command") from error
+        if received is None:
+            raise ConnectionResetError
+        return received
+
+    def _level_of(self, sock: socket.socket, peer: seqpacket.Peer) -> int:
+        """Return how many pid namespaces deep the peer is, by its pidfd where there is one: no reuse fools that."""
+        pidfd = seqpacket.peer_pidfd(sock)
+        if pidfd is None:
+            return read_peer_level(f"/proc/{peer.pid}/status")
+        try:
+            return read_peer_level(f"/proc/self/fdinfo/{pidfd}")
+        finally:
+            os.close(pidfd)
 
     def _identify(self, sock: socket.socket) -> Caller:
         """Return who connected, by SO_PEERCRED alone; refuse agents and, in rootless mode, other users."""
         peer = seqpacket.peer_of(sock)
-        if read_peer_level(peer.pid) != self._own_level:
+        if self._level_of(sock, peer) != self._own_level:
             raise RefusedError("this socket answers no process inside a sandbox or another pid namespace")
         if self._foundation.rootless:
             if peer.uid != 0 or self._foundation.owner is None:  # the owner's uid is 0 in our user namespace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import socket
@@ -14,6 +15,8 @@ from typing import Any, Final
 MAX_MESSAGE_BYTES: Final = 131072
 # SCM_MAX_FD, include/net/scm.h.
 MAX_FDS: Final = 253
+# What a larger body may hold; a diff of a huge session stays below.
+MAX_BODY_BYTES: Final = 256 << 20
 SO_PEERPIDFD: Final = 77
 
 
@@ -92,23 +95,24 @@ def send_json(sock: socket.socket, value: dict[str, Any], fds: tuple[int, ...] =
         os.close(body)
 
 
-def receive_json(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+def receive_json(sock: socket.socket, limit_bytes: int = MAX_BODY_BYTES) -> tuple[dict[str, Any], list[int]] | None:
     """Receive what `send_json` sent; None at the end of the stream. The caller owns the descriptors."""
     payload, fds = receive(sock)
     if not payload:
         close_all(fds)
         return None
-    return decode_json(payload, fds)
+    return decode_json(payload, fds, limit_bytes)
 
 
-def decode_json(payload: bytes, fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-    """Turn a received message into its value and the descriptors that are left."""
+def decode_json(payload: bytes, fds: list[int], limit_bytes: int = MAX_BODY_BYTES) -> tuple[dict[str, Any], list[int]]:
+    """Turn a received message into its value and the descriptors that are left.
+
+    Raises:
+        ValueError: No JSON object, or a body that is larger than *limit_bytes* or no memfd.
+    """
     try:
         if payload == b"@memfd" and fds:
-            body = fds.pop(0)
-            with open(body, "rb") as file:
-                file.seek(0)
-                payload = file.read()
+            payload = _read_body(fds.pop(0), limit_bytes)
         value = json.loads(payload)
     except ValueError:
         close_all(fds)
@@ -117,6 +121,19 @@ def decode_json(payload: bytes, fds: list[int]) -> tuple[dict[str, Any], list[in
         close_all(fds)
         raise ValueError("message is no JSON object")  # noqa: TRY004 - malformed input, not a programmer's mistake
     return value, fds
+
+
+def _read_body(fd: int, limit_bytes: int) -> bytes:
+    """Read a memfd; anything else could block its reader (a pipe, a file on FUSE)."""
+    with open(fd, "rb"):
+        try:
+            fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # EINVAL for all but memfds and tmpfs files (fcntl(2))
+        except OSError:
+            raise ValueError("the body of a message is no memfd") from None
+        size = os.fstat(fd).st_size
+        if size > limit_bytes:
+            raise ValueError(f"the body of a message has {size} bytes: at most {limit_bytes}")
+        return os.pread(fd, size, 0)
 
 
 def close_all(fds: list[int]) -> None:

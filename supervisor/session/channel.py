@@ -54,10 +54,16 @@ class Channel:
             except ConnectionResetError:
                 return b"", []
 
-    async def receive_json(self) -> tuple[dict[str, Any], list[int]] | None:
-        """Return the next JSON message, or None at the end."""
+    async def receive_json(
+        self, limit_bytes: int = seqpacket.MAX_BODY_BYTES
+    ) -> tuple[dict[str, Any], list[int]] | None:
+        """Return the next JSON message, or None at the end.
+
+        Raises:
+            ValueError: It is none, or larger than *limit_bytes*.
+        """
         payload, fds = await self.receive()
-        return seqpacket.decode_json(payload, fds) if payload else None
+        return seqpacket.decode_json(payload, fds, limit_bytes) if payload else None
 
     async def send(self, payload: bytes, fds: tuple[int, ...] = ()) -> None:
         """Send one message, waiting for room; messages of several tasks never mix."""

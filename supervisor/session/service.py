@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from supervisor.clock import now_ns
-from supervisor.errors import DeskwardenError, RefusedError, UsageError
+from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError
 from supervisor.ids import is_session_name, new_session_id
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import LayerState, check_required
@@ -33,6 +33,8 @@ from supervisor.session.state import LIVE_STATES, Record, State
 _logger = logging.getLogger(__name__)
 
 STOP_GRACE_S: Final = 10.0
+# Of one owner at once, so that nobody takes the whole pool of agent uids.
+MAX_SESSIONS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class SessionService:
             )
         if request.name and any(session.record.name == request.name for session in self.live_of(caller)):
             raise UsageError(f"a session named {request.name} is running", f"deskwarden attach {request.name}")
+        if len(self.live_of(caller)) >= MAX_SESSIONS:
+            raise ServiceError(f"{MAX_SESSIONS} of your sessions are running", "end some: deskwarden stop SESSION")
         own_uid = not self._machine.rootless
         try:
             return await self._start(caller, request, own_uid, client)
