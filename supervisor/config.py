@@ -51,5 +51,14 @@ def rootless_places(environment: Mapping[str, str], uid: int) -> Places:
     state = environment.get("DESKWARDEN_STATE_DIR")
     if not state:
         base = environment.get("XDG_STATE_HOME", "")
-        state = f"{base if base.startswith('/') else environment.get('HOME', '/') + '/.local/state'}/deskwarden"
+        state = f"{base if base.startswith('/') else _home(environment, uid) + '/.local/state'}/deskwarden"
     return Places(runtime, state)
+
+
+def _home(environment: Mapping[str, str], uid: int) -> str:
+    home = environment.get("HOME", "")
+    if home.startswith("/"):
+        return home
+    import pwd  # only without HOME: the launch verb imports nothing that it does not need
+
+    return pwd.getpwuid(uid).pw_dir
