@@ -246,7 +246,8 @@ class Bind:
                 attributes |= MountAttr(0) if self.device else MountAttr.NODEV
                 attributes |= MountAttr.RDONLY if self.read_only else MountAttr(0)
                 attributes |= MountAttr.NOEXEC if self.no_exec else MountAttr(0)
-                mount.mount_setattr(fd, attributes, recursive=self.recursive)
+                # A clone is still a peer of the host's mount: what is mounted on it here would show there.
+                mount.mount_setattr(fd, attributes, recursive=self.recursive, propagation=mount.MS_PRIVATE)
                 if self.idmap is not None:
                     _map_ids(fd, context.source(self.idmap))
                 mount.move_mount(fd, target)
@@ -306,6 +307,8 @@ class Overlay:
                     _map_ids(layer, context.source(self.idmap))
             for layer in layers:
                 # Before Linux 6.15 an overlay takes only layers that are attached in the caller's own mount namespace.
+                # Private first: each lies on the one before, and on a peer of a host's mount it would show there too.
+                mount.mount_setattr(layer, 0, propagation=mount.MS_PRIVATE)
                 mount.move_mount(layer, mount.AT_FDCWD, _ATTIC)
             options: dict[str, str | bytes | None] = {key: value or None for key, value in self.options.items()}
             lower_count = len(self.lower)

@@ -63,6 +63,7 @@ class SeccompRules:
     user_namespaces: bool = False
     allow_extra: tuple[str, ...] = ()
     deny_extra: tuple[str, ...] = ()
+    direct: bool = False  # not from a profile: the workspace is the real folder, so what is made there is on the disk
 
 
 @dataclass(frozen=True, slots=True)

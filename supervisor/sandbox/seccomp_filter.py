@@ -43,6 +43,7 @@ class CallGroup:
     calls: tuple[str, ...]
     errno_name: str = ""
     lift: tuple[str, ...] = ()
+    only_in: str = ""  # "direct": only where the workspace is the real folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,9 @@ class ArgumentRule:
     argument: int
     patterns: tuple[tuple[int, int], ...]  # (mask, value)
     errno_name: str
-    when: tuple[int, int] | None = None  # (argument, value), low 32 bits
+    when: tuple[int, int, int] | None = None  # (argument, mask, value)
     lift: tuple[str, ...] = ()
+    only_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def compile_filter(rules: SeccompRules, machine: str, *, notify_exec: bool = Fal
 
 def select(table: CallTable, rules: SeccompRules) -> tuple[frozenset[str], dict[str, str], tuple[ArgumentRule, ...]]:
     """Apply a profile's changes to the table: calls allowed, calls denied with their errno, conditions. Pure."""
-    reason = {call: group for group in table.deny for call in group.calls}
+    reason = {call: group for group in table.deny if not group.only_in for call in group.calls}
     for call in rules.allow_extra:
         group = reason.get(call)
         if group and "allow_extra" not in group.lift:
@@ -109,11 +111,20 @@ def select(table: CallTable, rules: SeccompRules) -> tuple[frozenset[str], dict[
             )
     lifted = {"user_namespaces"} if rules.user_namespaces else set()
     opened = {call for group in table.deny if lifted & set(group.lift) for call in group.calls} | set(rules.allow_extra)
-    denied = {call: group.errno_name for group in table.deny for call in group.calls if call not in opened}
+    places = {"", "direct"} if rules.direct else {""}
+    denied = {
+        call: group.errno_name
+        for group in table.deny
+        if group.only_in in places
+        for call in group.calls
+        if call not in opened
+    }
     denied |= dict.fromkeys(rules.deny_extra, "EPERM")
     allowed = {call for group in table.allow for call in group.calls} | opened
     arguments = tuple(
-        rule for rule in table.arguments if not lifted & set(rule.lift) and not set(rule.calls) & set(denied)
+        rule
+        for rule in table.arguments
+        if rule.only_in in places and not lifted & set(rule.lift) and not set(rule.calls) & set(denied)
     )
     return frozenset(allowed - set(denied)), denied, arguments
 
@@ -165,7 +176,8 @@ def load_table() -> CallTable:
 
 
 def _group(name: str, body: Mapping[str, Any]) -> CallGroup:
-    return CallGroup(name, body["why"], tuple(body["calls"]), body.get("errno", ""), tuple(body.get("lift", ())))
+    lift = tuple(body.get("lift", ()))
+    return CallGroup(name, body["why"], tuple(body["calls"]), body.get("errno", ""), lift, body.get("only_in", ""))
 
 
 def _argument_rule(body: Mapping[str, Any]) -> ArgumentRule:
@@ -176,9 +188,11 @@ def _argument_rule(body: Mapping[str, Any]) -> ArgumentRule:
         patterns = tuple(((1 << bits) - 1, value) for value in body["never"])
     else:
         patterns = tuple((1 << bit, 1 << bit) for bit in range(bits) if body["clear_bits"] >> bit & 1)
-    when = (body["when"]["argument"], body["when"]["value"]) if "when" in body else None
-    lift = tuple(body.get("lift", ()))
-    return ArgumentRule(body["why"], tuple(body["calls"]), body["argument"], patterns, body["errno"], when, lift)
+    given = body.get("when")
+    when = (given["argument"], given.get("mask", _WORD), given["value"]) if given else None
+    lift, calls = tuple(body.get("lift", ())), tuple(body["calls"])
+    only_in = body.get("only_in", "")
+    return ArgumentRule(body["why"], calls, body["argument"], patterns, body["errno"], when, lift, only_in)
 
 
 def _deny(errno_name: str) -> int:
@@ -207,7 +221,7 @@ class _Program:
         self._filter.add_rule(action, number, *compared)
 
     def add_patterns(self, rule: ArgumentRule) -> None:
-        when = [(rule.when[0], _WORD, rule.when[1])] if rule.when else []
+        when = [rule.when] if rule.when else []
         for call in rule.calls:
             for mask, value in rule.patterns:
                 self.add(call, _deny(rule.errno_name), *when, (rule.argument, mask, value))

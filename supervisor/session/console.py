@@ -21,7 +21,7 @@ from supervisor.session.channel import Channel, wait_readable, wait_writable
 LOG_BYTES: Final = 8 << 20
 # How much of it a client that attaches sees at once: a few screens.
 REPLAY_BYTES: Final = 16384
-_INPUT_CHUNKS: Final = 64
+_INPUT_CHUNKS: Final = 4 * protocol.INPUT_AHEAD
 
 
 class Log:
@@ -168,6 +168,7 @@ class Console:
                     self._close_input()
                 continue
             await self._write(data)
+            await self._show(protocol.TAKEN)
 
     async def _write(self, data: bytes) -> None:
         while data and self._input >= 0:

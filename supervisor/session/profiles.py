@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supervisor.sandbox import profile_source, seccomp_filter
@@ -16,10 +16,15 @@ from supervisor.session.hands import OPEN_DEADLINE_S, Hand
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A profile and its seccomp filter."""
+    """A profile and its seccomp filters: for a staged workspace, and for the real folder."""
 
     profile: Profile
     seccomp: bytes
+    seccomp_direct: bytes
+
+    def filter_for(self, mode: str) -> bytes:
+        """Return the filter of a workspace mode."""
+        return self.seccomp_direct if mode == "direct" else self.seccomp
 
 
 class Profiles:
@@ -68,7 +73,12 @@ class Profiles:
         key = (name, *files[len(self._files) :])
         if key not in self._known:
             profile = profile_source.resolve(name, files).profile
-            self._known[key] = Compiled(profile, seccomp_filter.compile_filter(profile.seccomp, platform.machine()))
+            rules, machine = profile.seccomp, platform.machine()
+            self._known[key] = Compiled(
+                profile,
+                seccomp_filter.compile_filter(rules, machine),
+                seccomp_filter.compile_filter(replace(rules, direct=True), machine),
+            )
         return self._known[key]
 
 

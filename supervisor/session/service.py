@@ -157,7 +157,8 @@ class SessionService:
         compiled = await self._profiles.get(request.profile, hand, owner.home)
         profile = with_limits(compiled.profile, request.limits)
         check_required(profile.requires, self._layers)
-        return Terms(profile, compiled.seccomp, new_session_id(), launch.check_request(request, profile))
+        mode = launch.check_request(request, profile)
+        return Terms(profile, compiled.filter_for(mode), new_session_id(), mode)
 
     async def _launch(
         self, request: Request, terms: Terms, owner: Owner, hand: Hand, agent: Agent, console: Console
