@@ -43,4 +43,6 @@ def measure(options: Options) -> Iterator[Row]:
     against = f"srt {tools.SANDBOX_RUNTIME.rpartition('@')[2]}"
     yield Row("cli", median["deskwarden"], "ms", rounds, against, median["srt"], Goal(0.12))
     jail_goal = Goal(1.5)
-    yield Row("cli.firejail", median["deskwarden"], "ms", rounds, tools.version(firejail), median["firejail"], jail_goal)
+    yield Row(
+        "cli.firejail", median["deskwarden"], "ms", rounds, tools.version(firejail), median["firejail"], jail_goal
+    )

@@ -1,13 +1,11 @@
 """200 idle sessions at once: what each costs beyond its agent, and what the service costs with all of them up.
 
 PSS from smaps_rollup, which only root may read of the service's processes; an ordinary user gets RSS, an upper bound,
-and the row says so. Kernel memory (namespaces, mounts, page tables) is in no PSS: `idle.machine` is the fall of
-MemAvailable for each session, the agent included.
+and the row says so. Kernel memory (namespaces, mounts, page tables) is in neither.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
@@ -24,16 +22,11 @@ def measure(options: Options) -> Iterator[Row]:
     """Yield the rows."""
     count = options.rounds_or(SESSIONS)
     with place.work_folder("idle") as workspace, service.running() as running:
-        _start(running, workspace)
-        running.ask({"verb": "stop", "all": True, "now": True})
-        time.sleep(_SETTLE_S)
-        before_kb = _available_kb()
         start = time.perf_counter()
         for _number in range(count):
             _start(running, workspace)
         elapsed_s = time.perf_counter() - start
         time.sleep(_SETTLE_S)
-        after_kb = _available_kb()
         pids = _first_processes(running.processes()["launcher"])
         kind, inits_kb = _memory(pids)
         kind, service_kb = _memory(list(running.processes().values()))
@@ -41,7 +34,6 @@ def measure(options: Options) -> Iterator[Row]:
     yield Row("idle.alive", len(pids), "sessions", 1, "asked for", count)
     yield Row("idle.session", inits_kb / max(len(pids), 1) / 1024, f"MB {kind}", len(pids), goal=Goal(2, f"MB {kind}"))
     yield Row("idle.service", service_kb / 1024, f"MB {kind}", 1, goal=Goal(120, f"MB {kind}"))
-    yield Row("idle.machine", (before_kb - after_kb) / count / 1024, "MB", 1)
     yield Row("idle.start", elapsed_s * 1000 / count, "ms", count)
 
 
@@ -80,14 +72,6 @@ def _memory(pids: list[int]) -> tuple[str, int]:
         return "PSS", sum(_field(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids)
     except PermissionError:
         return "RSS", sum(_field(f"/proc/{pid}/status", "VmRSS:") for pid in pids)
-
-
-def _available_kb() -> int:
-    if os.geteuid() == 0:  # what the file cache holds is no cost of a session
-        os.sync()
-        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
-            file.write("3")
-    return _field("/proc/meminfo", "MemAvailable:")
 
 
 def _field(path: str, name: str) -> int:

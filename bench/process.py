@@ -30,7 +30,7 @@ def time_ms(
             os.lseek(fd, 0, os.SEEK_SET)
             actions.append((os.POSIX_SPAWN_DUP2, fd, number))
         start = time.perf_counter_ns()
-        pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions)
+        pid = os.posix_spawn(argv[0], list(argv), environment, file_actions=actions)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         elapsed_ns = time.perf_counter_ns() - start
     finally:

@@ -56,22 +56,31 @@ def _words(operation: dict[str, Any], result: Arguments, exists: Callable[[str],
     kind, path = operation["op"], operation.get("path", "")
     if kind in _SKIPPED or path in _MADE_BY_DEV:
         return []
-    if kind == "hostname":
-        return ["--hostname", operation["name"]]
-    if kind == "directory":
-        return ["--dev", "/dev"] if path == "/dev" else ["--perms", f"{operation['mode']:04o}", "--dir", path]
-    if kind == "symlink":
-        return ["--symlink", operation["target"], path]
     if kind == "file":
         return ["--file", result.hold(os.fsencode(operation["text"])), path]
-    if kind == "mount":
-        return _file_system(operation, path)
     if kind == "bind":
         return _bind(operation, path, exists)
-    if kind == "overlay":
-        read_only = operation["read_only"] or operation["stage"] is None
-        return ["--ro-bind" if read_only else "--bind", operation["origin"], path]
-    raise ValueError(f"operation {kind!r}: bubblewrap's counterpart is not known")
+    translate = _TRANSLATIONS.get(kind)
+    if translate is None:
+        raise ValueError(f"operation {kind!r}: bubblewrap's counterpart is not known")
+    return translate(operation, path)
+
+
+def _hostname(operation: dict[str, Any], _path: str) -> list[str]:
+    return ["--hostname", operation["name"]]
+
+
+def _directory(operation: dict[str, Any], path: str) -> list[str]:
+    return ["--dev", "/dev"] if path == "/dev" else ["--perms", f"{operation['mode']:04o}", "--dir", path]
+
+
+def _symlink(operation: dict[str, Any], path: str) -> list[str]:
+    return ["--symlink", operation["target"], path]
+
+
+def _overlay(operation: dict[str, Any], path: str) -> list[str]:
+    read_only = operation["read_only"] or operation["stage"] is None
+    return ["--ro-bind" if read_only else "--bind", operation["origin"], path]
 
 
 def _file_system(operation: dict[str, Any], path: str) -> list[str]:
@@ -95,3 +104,12 @@ def _bind(operation: dict[str, Any], path: str, exists: Callable[[str], bool]) -
     if operation["device"]:
         return []  # `--dev` has the same ones
     return ["--ro-bind" if operation["read_only"] else "--bind", operation["origin"], path]
+
+
+_TRANSLATIONS: Final[dict[str, Callable[[dict[str, Any], str], list[str]]]] = {
+    "hostname": _hostname,
+    "directory": _directory,
+    "symlink": _symlink,
+    "mount": _file_system,
+    "overlay": _overlay,
+}

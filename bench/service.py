@@ -108,8 +108,8 @@ def _command_line(pid: int) -> bytes:
 @contextlib.contextmanager
 def running() -> Iterator[Service]:
     """Start a daemon as the caller may (root: system mode; a user: rootless); stop it and remove its files."""
-    base = tempfile.mkdtemp(prefix="deskwarden-bench-", dir="/var/tmp")  # noqa: S108 (a disk, not a tmpfs)
-    os.chmod(base, 0o755)  # the service's own account has to pass
+    base = tempfile.mkdtemp(prefix="deskwarden-bench-", dir="/var/tmp")
+    os.chmod(base, 0o711)  # noqa: S103 (the service's own account has to pass)
     middle = "SYSTEM_" if os.geteuid() == 0 else ""
     environment = place.environment()
     environment[f"DESKWARDEN_{middle}RUNTIME_DIR"] = f"{base}/run"
@@ -125,7 +125,17 @@ def running() -> Iterator[Service]:
             process.send_signal(signal.SIGTERM)
             process.wait(_STOP_DEADLINE_S)
     finally:
-        shutil.rmtree(base, ignore_errors=True)
+        _remove(base)
+
+
+def _remove(base: str) -> None:
+    """Remove the service's files; the overlays' own directories (mode 000) are opened for that first."""
+    for folder, names, _files in os.walk(base):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(base)
 
 
 def _start(environment: dict[str, str], log: IO[bytes], stamps: int) -> subprocess.Popen[bytes]:

@@ -34,7 +34,7 @@ class TimedLauncherClient(LauncherClient):
         return await super().ask(do, fds, **fields)
 
     @property
-    def on_exit(self) -> ExitListener:  # type: ignore[override]
+    def on_exit(self) -> ExitListener:
         """Who hears of an end, after it was noted."""
         return self._note_exit
 

@@ -7,7 +7,6 @@ workspace is a new session: its upper directory is empty. `work` and `work.direc
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,11 +21,12 @@ from bench.tools import find
 HELP = "git, pytest, rg and a C build inside, against the same natively"
 ROUNDS = 7
 _PYTHON: Final = "/usr/bin/python3"
-# Runs argv[1] untimed and argv[2] timed; says seconds and the exit code.
+# Runs argv[1] untimed and argv[2] timed, with nothing left to write back in between.
 _STOPWATCH: Final = """
-import json, subprocess, sys, time
+import json, os, subprocess, sys, time
 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
 subprocess.run(["/bin/sh", "-c", sys.argv[1]], **quiet)
+os.sync()
 start = time.perf_counter()
 done = subprocess.run(["/bin/sh", "-c", sys.argv[2]], **quiet)
 elapsed_s = time.perf_counter() - start
@@ -83,14 +83,7 @@ def measure(options: Options) -> Iterator[Row]:
         for task in TASKS:
             with place.work_folder(task.name) as folder:
                 task.prepare(folder)
-                values = samples.interleave(
-                    {
-                        "native": lambda task=task, folder=folder: _native(task, folder),
-                        "staged": lambda task=task, folder=folder: _inside(running, task, folder, "staged"),
-                        "direct": lambda task=task, folder=folder: _inside(running, task, folder, "direct"),
-                    },
-                    rounds,
-                )
+                values = samples.interleave(_candidates(running, task, folder), rounds)
             median = samples.medians(values)
             for mode in ("staged", "direct"):
                 goal = Goal(1.5) if mode == "staged" else None
@@ -103,6 +96,14 @@ def measure(options: Options) -> Iterator[Row]:
     yield Row("work.direct", samples.geometric_mean(ratios["direct"]), "×", count, "native", 1.0, Goal(1.05))
 
 
+def _candidates(running: service.Service, task: Task, folder: str) -> dict[str, samples.Sample]:
+    return {
+        "native": lambda: _native(task, folder),
+        "staged": lambda: _inside(running, task, folder, "staged"),
+        "direct": lambda: _inside(running, task, folder, "direct"),
+    }
+
+
 def _native(task: Task, folder: str) -> float:
     return _timed(task, [], folder, place.environment())
 
@@ -111,12 +112,13 @@ def _inside(running: service.Service, task: Task, folder: str, mode: str) -> flo
     prefix = [running.deskwarden, "run", "-C", folder, "--mode", mode, "--"]
     value = _timed(task, prefix, folder, running.environment)
     if mode == "staged":  # or its staged files would pile up
-        subprocess.run([running.deskwarden, "prune", "--all"], env=running.environment, capture_output=True, check=False)
+        subprocess.run(
+            [running.deskwarden, "prune", "--all"], env=running.environment, capture_output=True, check=False
+        )
     return value
 
 
 def _timed(task: Task, prefix: list[str], folder: str, environment: dict[str, str]) -> float:
-    os.sync()  # what the last sample wrote is not written back during this one
     command = [*prefix, _PYTHON, "-ISc", _STOPWATCH, task.before, task.script]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

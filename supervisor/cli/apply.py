@@ -9,6 +9,8 @@ import sys
 from typing import Any
 
 from supervisor.cli import review, service
+from supervisor.cli.terminal import escape_text
+from supervisor.errors import DeskwardenError
 
 HELP = "put a session's changes in place"
 
@@ -31,13 +33,17 @@ def run(args: argparse.Namespace) -> int:
     message, _body = service.ask(request)
     held = [change for area in message["areas"] for change in area["held"]]
     if held and not args.json and os.isatty(0) and os.isatty(2) and _confirmed(held):
-        again, _body = service.ask(request | {"held": True, "paths": [change["path"] for change in held]})
-        _merge(message, again)
+        named = [f"{area['area']}/{change['path']}" for area in message["areas"] for change in area["held"]]
+        try:
+            again, _body = service.ask(request | {"held": True, "session": message["id"], "paths": named})
+            _merge(message, again)
+        except DeskwardenError:
+            _print_all(message)  # what was applied before must be said whatever comes now
+            raise
     if args.json:
         print(json.dumps(message["areas"], indent=2))
     else:
-        for area in message["areas"]:
-            print_result(area, f"undo: deskwarden undo --step {area['step']}")
+        _print_all(message)
     left = any(area["conflicts"] or area["refused"] for area in message["areas"])
     return 1 if left or any(area["held"] for area in message["areas"]) else 0
 
@@ -48,6 +54,11 @@ def _confirmed(held: list[dict[str, Any]]) -> bool:
         print(line, file=sys.stderr)
     print("Apply them too? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _print_all(message: dict[str, Any]) -> None:
+    for area in message["areas"]:
+        print_result(area, f"undo: deskwarden undo --step {area['step']}")
 
 
 def _merge(message: dict[str, Any], again: dict[str, Any]) -> None:
@@ -64,12 +75,13 @@ def _merge(message: dict[str, Any], again: dict[str, Any]) -> None:
 
 def print_result(area: dict[str, Any], undo: str) -> None:
     """Print what was done in one area, and what was left and why."""
+    folder = escape_text(area.get("area") or area.get("folder", ""), 300)
     if area["applied"]:
-        print(f"{area.get('area') or area.get('folder', '')}: {len(area['applied'])} applied   {undo}")
+        print(f"{folder}: {len(area['applied'])} applied   {undo}")
         for change in area["applied"]:
             print(f"  {review.change_line(change)}")
     else:
-        print(f"{area.get('area') or area.get('folder', '')}: nothing applied")
+        print(f"{folder}: nothing applied")
     groups = (
         ("held back (runs later; name it to apply it, or --held):", area["held"], "held"),
         ("left alone, changed on your disk meanwhile:", area["conflicts"], "conflict"),

@@ -49,6 +49,9 @@ class Conversation:
         self._selector = selectors.DefaultSelector()
         self._saved: list[Any] | None = None
         self._prefixed = False
+        self._reading = True
+        self._polled = True
+        self._ahead = 0
         self._on_started = on_started
         self.detached = False
 
@@ -59,12 +62,13 @@ class Conversation:
             DeskwardenError: What the daemon answered; ServiceError when it hung up.
         """
         self._selector.register(self._sock, selectors.EVENT_READ)
-        with contextlib.suppress(PermissionError):  # a regular file: always readable, epoll refuses it
+        try:
             self._selector.register(0, selectors.EVENT_READ)
-        regular = 0 not in self._selector.get_map()
+        except PermissionError:  # a regular file: always readable, so epoll refuses it
+            self._polled = False
         with self._signals(), self._raw(), self._settled():
-            if regular:
-                self._send_whole_input()
+            if not self._polled:
+                self._go_on_reading()
             while True:
                 for key, _events in self._selector.select():
                     if key.fd == 0:
@@ -96,6 +100,9 @@ class Conversation:
             self._show(1, payload[1:])
         elif kind == protocol.STDERR:
             self._show(2, payload[1:])
+        elif kind == protocol.TAKEN:
+            self._ahead = max(0, self._ahead - 1)
+            self._go_on_reading()
         elif kind == protocol.SUSPENDED:
             self._suspend()
         else:
@@ -121,15 +128,20 @@ class Conversation:
             data = self._look_for_detach(data)
             if not data:
                 return
-        if not data:
-            self._selector.unregister(0)
         self._send(protocol.STDIN + data)
+        self._reading = bool(data)
+        self._ahead += 1
+        if self._polled and (not self._reading or self._ahead == protocol.INPUT_AHEAD):
+            self._selector.unregister(0)
 
-    def _send_whole_input(self) -> None:
-        """Standard input is a regular file: send it, then its end."""
-        while data := os.read(0, protocol.FRAME_BYTES):
-            self._send(protocol.STDIN + data)
-        self._send(protocol.STDIN)
+    def _go_on_reading(self) -> None:
+        """Read more input while the agent takes it."""
+        if self._polled:
+            if self._reading and 0 not in self._selector.get_map():
+                self._selector.register(0, selectors.EVENT_READ)
+            return
+        while self._reading and self._ahead < protocol.INPUT_AHEAD:
+            self._read_input()
 
     def _look_for_detach(self, data: bytes) -> bytes:
         out = bytearray()

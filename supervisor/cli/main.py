@@ -51,6 +51,7 @@ _SIGPIPE = 13
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code. Called as the program, ``run`` does not return: see `_leave`."""
     words = sys.argv[1:] if argv is None else argv
+    _hold_standard_descriptors()
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if words else 125
@@ -74,6 +75,15 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None and verb == "run":
         _leave(code)
     return code
+
+
+def _hold_standard_descriptors() -> None:
+    """Open /dev/null where the caller closed 0, 1 or 2: no socket of ours may take the number."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
 
 
 def _import(name: str) -> ModuleType:

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 from supervisor.cli import service, window
 from supervisor.errors import DeskwardenError, RefusedError, UsageError
-from supervisor.linux import seqpacket
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without typing, which takes 3 ms to import
 if TYPE_CHECKING:
@@ -129,8 +128,7 @@ def run(args: argparse.Namespace) -> int:
     interactive = window.is_interactive() and not args.detach
     if interactive:
         request["terminal"] = list(window.window_size())
-    with service.connect() as sock:
-        seqpacket.send_json(sock, request)
+    with service.begin(request) as sock:
         # Imported while the daemon works on it.
         from supervisor.cli import card, conversation  # noqa: F401 (the card is for `finish`)
 

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(message, indent=2))
     else:
-        print(f"step {message['undone']} undone")
+        whole = "undone" if not message["conflicts"] else "partly undone" if message["applied"] else "not undone"
+        print(f"step {message['undone']} {whole}")
         print_result(message, f"redo: deskwarden undo --step {message['step']}")
     return 1 if message["conflicts"] else 0
 

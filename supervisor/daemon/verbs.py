@@ -23,12 +23,16 @@ from supervisor.sandbox.layers import State as LayerPresence
 from supervisor.session.channel import Channel
 from supervisor.session.console import LogReader, chunks_of
 from supervisor.session.launch import Request
-from supervisor.session.review import Reviews
+from supervisor.session.review import Reviews, is_in
 from supervisor.session.service import Caller, SessionService
 from supervisor.session.session import Execution, Session
 from supervisor.session.state import LIVE_STATES, Record
 
 _LOG_POLL_S: Final = 0.1
+_LONGEST_S: Final = 366 * 86400
+# Below these no program starts: the init, a shell and one command; an interpreter.
+_LEAST: Final = {"memory_bytes": 16 << 20, "pids": 4}
+_FLAGS: Final = {"memory_bytes": "--memory", "pids": "--pids"}
 # After Ctrl-Z the kernel stops the job at once; this is how long we wait to see it.
 _SUSPEND_LOOK_S: Final = 0.05
 _CTRL_Z: Final = b"\x1a"
@@ -72,6 +76,27 @@ def _absolute(path: str, what: str) -> str:
     return os.path.normpath(path)
 
 
+def _number(value: object, what: str, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise UsageError(f"{what} {value!r}: want a whole number from {least} to {most}")
+    return value
+
+
+def _terminal(value: object) -> tuple[int, int] | None:
+    if not value:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise UsageError("terminal: want rows and columns")
+    return _number(value[0], "rows", 1, 65535), _number(value[1], "columns", 1, 65535)
+
+
+def _limits(value: object) -> dict[str, int]:
+    limits = _mapping(value, "limits")
+    if not limits.keys() <= _LEAST.keys():
+        raise UsageError(f"limits: want {' or '.join(_LEAST)}")
+    return {key: _number(number, _FLAGS[key], _LEAST[key], 1 << 60) for key, number in limits.items()}
+
+
 def parse_run(request: Mapping[str, Any]) -> Request:
     """Turn a ``run`` request into a value, strictly.
 
@@ -86,7 +111,6 @@ def parse_run(request: Mapping[str, Any]) -> Request:
         for key, value in _mapping(request.get("environment"), "environment").items()
         if isinstance(value, str)
     }
-    terminal = request.get("terminal")
     return Request(
         argv=tuple(argv),
         workspace=_absolute(str(request.get("workspace", "")), "-C"),
@@ -97,9 +121,10 @@ def parse_run(request: Mapping[str, Any]) -> Request:
         reads=tuple(_absolute(path, "--read") for path in _strings(request.get("reads", []), "--read")),
         writes=tuple(_absolute(path, "--write") for path in _strings(request.get("writes", []), "--write")),
         overrides=_mapping(request.get("overrides", {}), "--env"),
-        limits={str(key): int(value) for key, value in _mapping(request.get("limits", {}), "limits").items()},
-        terminal=(int(terminal[0]), int(terminal[1])) if terminal else None,
-        umask=int(request.get("umask", 0o022)) & 0o777,
+        limits=_limits(request.get("limits", {})),
+        terminal=_terminal(request.get("terminal")),
+        umask=_number(request.get("umask", 0o022), "umask", 0, 0o7777) & 0o777,
+        lasts_s=_number(request["for_s"], "--for", 1, _LONGEST_S) if request.get("for_s") is not None else None,
     )
 
 
@@ -113,17 +138,24 @@ async def run(conversation: Conversation, request: dict[str, Any]) -> None:
     detach = bool(request.get("detach"))
     session = await service.run(conversation.caller, parsed, None if detach else conversation.channel)
     record = session.record
-    lasts_s = request.get("for_s")
-    if lasts_s:
-        service.spawn(_end_after(service, session, float(lasts_s)), f"time of {record.id}")
+    times = [value for value in (parsed.lasts_s, session.profile.limits.wall_time_s) if value]
+    if times:
+        service.spawn(_end_after(service, session, min(times)), f"time of {record.id}")
     started: dict[str, Any] = {"event": "started", "id": record.id, "name": record.name}
     if service.is_first_run(conversation.caller, record):
         started["first_run"] = _public(record)
-    await conversation.channel.send_json(started)
-    if detach:
-        await conversation.result(id=record.id, name=record.name)
-        return
-    await _stay(conversation, session, session.main, "", own=True)
+    if parsed.limits.get("memory_bytes") and "memory" not in record.report["limits"]:
+        started["note"] = "--memory bounds each process here, not all together: no memory controller is delegated"
+    try:
+        await conversation.channel.send_json(started)
+        if detach:
+            await conversation.result(id=record.id, name=record.name)
+            return
+        await _stay(conversation, session, session.main, "", own=True)
+    except BaseException:
+        if not detach and not session.on_ended.is_set():  # the client is gone, or was never there
+            service.spawn(service.stop(session, reason="its terminal went away"), f"stop {record.id}")
+        raise
 
 
 async def _end_after(service: SessionService, session: Session, seconds: float) -> None:
@@ -141,13 +173,12 @@ async def execute(conversation: Conversation, request: dict[str, Any]) -> None:
     argv = _strings(request.get("argv"), "command")
     if not argv:
         raise UsageError("no command to run", "deskwarden exec SESSION -- CMD…")
-    terminal = request.get("terminal")
     key, execution = await service.exec(
         session,
         tuple(argv),
         _mapping(request.get("environment", {}), "environment"),
         _mapping(request.get("overrides", {}), "--env"),
-        (int(terminal[0]), int(terminal[1])) if terminal else None,
+        _terminal(request.get("terminal")),
         conversation.channel,
     )
     await _stay(conversation, session, execution, key, own=True)
@@ -161,7 +192,7 @@ async def attach(conversation: Conversation, request: dict[str, Any]) -> None:
         raise RefusedError(
             f"session {session.record.name} has a client attached", f"deskwarden logs -f {session.record.id}"
         )
-    terminal = request.get("terminal")
+    terminal = _terminal(request.get("terminal"))
     await conversation.channel.send_json(
         {"event": "started", "id": session.record.id, "name": session.record.name, "terminal": console.is_terminal}
     )
@@ -170,7 +201,7 @@ async def attach(conversation: Conversation, request: dict[str, Any]) -> None:
         await conversation.channel.send(protocol.STDOUT + replay)
     console.client = conversation.channel
     if terminal:
-        console.resize(int(terminal[0]), int(terminal[1]))
+        console.resize(*terminal)
     await _stay(conversation, session, session.main, "", own=False)
 
 
@@ -327,8 +358,7 @@ async def prune(conversation: Conversation, request: dict[str, Any]) -> None:
     for record in service.records(caller):
         if record.state in LIVE_STATES:
             continue
-        summary = {} if request.get("all") else await reviews.summary(caller, record)
-        if any(item["count"] for item in summary.values()):
+        if not request.get("all") and await _may_hold_changes(reviews, caller, record):
             kept.append(record.id)
             continue
         await service.forget(caller, record)
@@ -336,14 +366,21 @@ async def prune(conversation: Conversation, request: dict[str, Any]) -> None:
     await conversation.result(pruned=pruned, kept=kept)
 
 
+async def _may_hold_changes(reviews: Reviews, caller: Caller, record: Record) -> bool:
+    try:
+        return any(item["count"] for item in (await reviews.summary(caller, record)).values())
+    except DeskwardenError:  # its folder is gone, or on a disk that is not there: nobody can say
+        return True
+
+
 # ---- reviewing ----
 
 
 async def _review(conversation: Conversation, request: dict[str, Any], do: str, **fields: Any) -> tuple[Record, Any]:
     service, caller = conversation.service, conversation.caller
-    record = service.find(caller, str(request.get("session") or "last"))
-    paths = _strings(request.get("paths", []), "PATH")
     cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
+    record = service.find(caller, str(request.get("session") or "last"), cwd)
+    paths = _strings(request.get("paths", []), "PATH")
     return record, await Reviews(service).each_area(caller, record, do, paths, cwd, **fields)
 
 
@@ -388,11 +425,12 @@ async def undo(conversation: Conversation, request: dict[str, Any]) -> None:
         steps = [step for step in steps if step["session"].startswith(record.id + "-")]
     number = request.get("step")
     open_steps = [step for step in steps if not step["undoes"] and step["state"] in ("applied", "partly undone")]
+    cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
+    open_steps = [step for step in open_steps if is_in(cwd, step["folder"])] or open_steps
     chosen = [step for step in steps if step["step"] == number] if number else open_steps[-1:]
     if not chosen:
         raise UsageError(f"no step {number} to undo" if number else "nothing to undo", "deskwarden undo --list")
     paths = _strings(request.get("paths", []), "PATH")
-    cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
     answer = await reviews.undo(caller, int(chosen[0]["step"]), paths, cwd, chosen[0]["folder"])
     await conversation.result(undone=chosen[0]["step"], folder=chosen[0]["folder"], **answer)
 

@@ -91,9 +91,14 @@ def move_mount(from_fd: int, to_dir_fd: int, to_path: Path = b"") -> None:
     )
 
 
-def mount_setattr(fd: int, attr_set: int, attr_clr: int = 0, userns_fd: int = 0, recursive: bool = False) -> None:
-    """Change the attributes of the mount *fd*; MOUNT_ATTR_IDMAP takes its mapping from *userns_fd*."""
-    attr = MountAttrStruct(attr_set, attr_clr, 0, userns_fd)
+def mount_setattr(
+    fd: int, attr_set: int, attr_clr: int = 0, userns_fd: int = 0, recursive: bool = False, propagation: int = 0
+) -> None:
+    """Change the attributes of the mount *fd*; MOUNT_ATTR_IDMAP takes its mapping from *userns_fd*.
+
+    *propagation* is 0 (as it is) or MS_PRIVATE, MS_SLAVE: a clone is a peer of what it was cloned from.
+    """
+    attr = MountAttrStruct(attr_set, attr_clr, propagation, userns_fd)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     syscall(
         "mount_setattr",

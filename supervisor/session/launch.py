@@ -44,6 +44,7 @@ class Request:
     limits: Mapping[str, int] = field(default_factory=dict)
     terminal: tuple[int, int] | None = None
     umask: int = 0o022
+    lasts_s: float | None = None
 
 
 @dataclass(slots=True)

@@ -38,13 +38,17 @@ class Reviews:
                 f"session {record.name} worked directly on {record.workspace}: nothing is staged", "git diff"
             )
         hand = await self._service.hand_of(caller)
-        results = []
+        results: list[tuple[str, dict[str, Any], list[int]]] = []
         for area, number in zip(record.areas, record.numbers, strict=True):
             relative = paths_in_area(paths, cwd, record.areas, area)
             if paths and not relative:
                 continue
             answer, fds = await self._ask_one(hand, record, area, number, do, relative, fields)
             results.append((area, answer, fds))
+        if paths and do in ("changes", "diff") and not any(_found(answer) for _area, answer, _fds in results):
+            for _area, _answer, fds in results:
+                seqpacket.close_all(fds)
+            raise UsageError(f"no session and no change is called {paths[0]!r}", "deskwarden diff --stat")
         return results
 
     async def _ask_one(
@@ -144,6 +148,15 @@ def paths_in_area(paths: list[str], cwd: str, areas: list[str], area: str) -> li
         if relative is not None:
             found.append(relative)
     return found
+
+
+def _found(answer: dict[str, Any]) -> bool:
+    return bool(answer.get("changes") or answer.get("count"))
+
+
+def is_in(path: str, folder: str) -> bool:
+    """Return whether *path* is *folder* or lies below it."""
+    return _relative(path, folder) is not None
 
 
 def _relative(path: str, area: str) -> str | None:

@@ -363,8 +363,10 @@ class SessionService:
         """Return the caller's sessions, also ended ones, oldest first."""
         return self._state.of_owner(caller.owner.uid)
 
-    def find(self, caller: Caller, word: str) -> Record:
+    def find(self, caller: Caller, word: str, cwd: str = "") -> Record:
         """Return the caller's session of that id, name or ``last``; the newest of several with one name.
+
+        With *cwd*, ``last`` is the newest that worked on the folder one stands in, when any did.
 
         Raises:
             UsageError: There is none; another owner's sessions are never told apart from missing ones.
@@ -375,6 +377,13 @@ class SessionService:
             raise UsageError(
                 "you have no sessions yet" if word == "last" else f"no session {word!r}", "deskwarden ps --all"
             )
+        if word == "last" and cwd:
+            here = [
+                item
+                for item in matches
+                if any(cwd == area or cwd.startswith(area + "/") for area in (item.workspace, *item.areas))
+            ]
+            matches = here or matches
         return matches[-1]
 
     def find_live(self, caller: Caller, word: str) -> Session:

@@ -50,7 +50,7 @@ def check(path: str, fd: int, home: str, mode: str, notes: list[str]) -> None:
     status = os.fstat(fd)
     if status.st_uid != os.geteuid():
         raise RefusedError(
-            f"{path}: belongs to another user (uid {status.st_uid}, you are {os.geteuid()})",
+            f"{path}: belongs to another user",
             "choose a folder of your own: -C DIR",
         )
     name = fs_type(fd)

@@ -23,6 +23,7 @@ import hashlib
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -78,6 +79,7 @@ class _Walk:
 
     def __init__(self, area: Area, baseline: Baseline, marks: Marks) -> None:
         self.area, self.baseline, self.marks = area, baseline, marks
+        self._names: Counter[int] | None = None
         self.clock_back = baseline.clock_went_back()
         self.found: list[Change] = []
         self._folder_modes: dict[bytes, int] = {}
@@ -124,10 +126,23 @@ class _Walk:
             if top is not None or not _same_inode(new, old):
                 self._both(path, name, fds, (new, old, top))
         elif new is not None:
-            gone = dirty and _was_copied_up(upper, merged, name, new, top)
+            gone = dirty and (_was_copied_up(upper, merged, name, new, top) or self._is_indexed(top))
             self._added(path, name, merged, upper, new, top, "deleted on the real disk since" if gone else "")
         elif old is not None and (top is not None or not self.marks.is_settled(path, old)):
             self._deleted(path, name, lower, old)
+
+    def _is_indexed(self, top: os.stat_result | None) -> bool:
+        """Tell whether a file of one name has a second link, which is the index's.
+
+        A review's mount has no index of its own (the session's has it, and two cannot), so it counts that link too.
+        """
+        if top is None or not stat.S_ISREG(top.st_mode) or top.st_nlink < 2:
+            return False
+        if self._names is None:
+            self._names = Counter()
+            for _top, _directories, files, fd in os.fwalk(b".", dir_fd=self.area.upper_fd):
+                self._names.update(status.st_ino for name in files if (status := lstat_at(fd, name)) is not None)
+        return self._names[top.st_ino] == 1
 
     def _both(
         self,
