@@ -130,24 +130,31 @@ def guarded(args: argparse.Namespace, run: Callable[[argparse.Namespace], int]) 
     try:
         return run(args)
     except DeskwardenError as error:
-        if args.verbose:
-            import traceback
-
-            traceback.print_exc()
-        if args.json:
-            import json
-
-            print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}))
-        else:
-            print(f"deskwarden: {error.message}", file=sys.stderr)
-            if error.next_step:
-                print(f"  next: {error.next_step}", file=sys.stderr)
-        return error.exit_code
+        return _say(args, error)
     except KeyboardInterrupt:
         return 128 + _SIGINT
     except BrokenPipeError:
         sys.stdout = None  # the interpreter would flush it once more
         return 128 + _SIGPIPE
+    except OSError as error:
+        where = f"{error.filename!r}: " if error.filename else ""
+        return _say(args, DeskwardenError(f"{where}{error.strerror or error}"))
+
+
+def _say(args: argparse.Namespace, error: DeskwardenError) -> int:
+    if args.verbose:
+        import traceback
+
+        traceback.print_exc()
+    if args.json:
+        import json
+
+        print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}))
+    else:
+        print(f"deskwarden: {error.message}", file=sys.stderr)
+        if error.next_step:
+            print(f"  next: {error.next_step}", file=sys.stderr)
+    return error.exit_code
 
 
 def _unknown(verb: str) -> str:

@@ -139,6 +139,8 @@ def run(args: argparse.Namespace) -> int:
 
 def greet(message: dict[str, Any]) -> None:
     """Show the card of a first run: what the agent sees and does not, once for each agent and folder."""
+    if "note" in message:
+        sys.stderr.write(f"deskwarden: {message['note']}" + ("\r\n" if os.isatty(2) else "\n"))
     if "first_run" in message:
         from supervisor.cli.card import first_run_card
 
@@ -186,7 +188,12 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         limits["memory_bytes"] = parse_size(args.memory)
     if args.pids is not None:
         limits["pids"] = args.pids
-    workspace = os.path.realpath(args.workspace or ".")
+    try:
+        workspace = os.path.realpath(args.workspace or ".")
+    except FileNotFoundError:
+        raise UsageError(
+            "the current directory does not exist any more", "cd to another, or name one: -C DIR"
+        ) from None
     umask = os.umask(0o077)
     os.umask(umask)
     return {

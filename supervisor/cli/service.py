@@ -92,7 +92,13 @@ def _connect(start: bool) -> _socket.socket:
         )
     if not start:
         raise ServiceError("no Deskwarden service is running", "deskwarden run -- CMD… starts one")
-    _start_daemon(own)
+    try:
+        _start_daemon(own)
+    except OSError as error:
+        raise ServiceError(
+            f"a daemon cannot keep its state in {own.state}: {error.strerror}", "set HOME or XDG_STATE_HOME"
+        ) from error
+    own = _holder(own)
     deadline = time.monotonic() + _START_DEADLINE_S
     while time.monotonic() < deadline:
         sock = _try(own)
@@ -100,6 +106,16 @@ def _connect(start: bool) -> _socket.socket:
             return sock
         time.sleep(0.02)
     raise ServiceError(f"the daemon does not answer on {own.launch_socket}", f"see {own.state}/daemon.log")
+
+
+def _holder(own: Places) -> Places:
+    """Return where the daemon that holds the state listens: with another XDG_RUNTIME_DIR that is elsewhere."""
+    try:
+        with open(f"{own.state}/socket", encoding="utf-8", errors="surrogateescape") as file:
+            path = file.read()
+    except OSError:
+        return own
+    return Places(os.path.dirname(path), own.state) if path.endswith("/launch.sock") else own
 
 
 def _try(places: Places) -> _socket.socket | None:

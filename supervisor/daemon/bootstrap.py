@@ -159,6 +159,9 @@ def _listen(places: Places, account: pwd.struct_passwd | None, only_uid: int | N
     path = places.launch_socket
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+    # For a caller whose XDG_RUNTIME_DIR differs (su, cron): the state is the same, so this daemon is theirs.
+    with open(f"{places.state}/socket", "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     listener.bind(path)
     os.chmod(path, 0o600 if account is None or only_uid is not None else 0o666)
