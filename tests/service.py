@@ -4,8 +4,9 @@
 it starts there, and every program that a test starts through it; `close` ends all of them, each by its own pid, and
 removes the directory. Nothing of the machine's own Deskwarden is touched.
 
-Code that attacks from inside is plain Python text: `Service.python` runs it in a sandbox, `outside` runs the same text
-on the host, so that a test can show that the attack works where nothing stops it. What both may use stands in `PRELUDE`.
+Code that attacks from inside is plain Python text: `Service.python` runs it in a sandbox, `outside` runs the same
+text on the host, so that a test can show that the attack works where nothing stops it. What both may use stands in
+`PRELUDE`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 CLI: Final = str(CHECKOUT / ".venv/bin/deskwarden")
@@ -35,7 +36,9 @@ DAEMON: Final = str(CHECKOUT / ".venv/bin/deskwardend")
 PYTHON: Final = "/usr/bin/python3"  # the one that every sandbox shows
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A run that hangs is a failed test, not a hanging test run.
-DEADLINE_S: Final = 60.0
+# Of the harness only, not of what a test states; more than 1 where the machine is emulated (scripts/test-kernel).
+PATIENCE: Final = float(os.environ.get("DESKWARDEN_TEST_PATIENCE", "1"))
+DEADLINE_S: Final = 60.0 * PATIENCE
 # Other owners than root that every Debian and Ubuntu has (base-passwd); their homes hold nothing.
 OTHER_OWNERS: Final = ("nobody", "news")
 
@@ -100,7 +103,8 @@ def program(code: str, **values: object) -> list[str]:
 
 def reported(result: subprocess.CompletedProcess[bytes]) -> Any:
     """Return what the code reported; a failure shows everything that the program said."""
-    said = f"exit {result.returncode}\n{result.stdout.decode(errors='replace')}\n{result.stderr.decode(errors='replace')}"
+    output, errors = (stream.decode(errors="replace") for stream in (result.stdout, result.stderr))
+    said = f"exit {result.returncode}\n{output}\n{errors}"
     assert result.returncode == 0, said
     lines = result.stdout.splitlines()
     assert lines, said
@@ -119,7 +123,7 @@ def outside(code: str, cwd: str | os.PathLike[str] = "/", own_mounts: bool = Fal
     return reported(subprocess.run(command, cwd=cwd, capture_output=True, timeout=DEADLINE_S, check=False))
 
 
-def wait_until(what: str, condition: Any, timeout_s: float = 10.0) -> float:
+def wait_until(what: str, condition: Any, timeout_s: float = 10.0 * PATIENCE) -> float:
     """Wait until *condition()* is true; returns how long it took, fails with *what* when it never is."""
     start = time.monotonic()
     while not condition():
@@ -162,7 +166,7 @@ class Terminal:
         """Change the window's size, as dragging its corner does."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def wait_for(self, text: bytes, timeout_s: float = 20.0) -> bytes:
+    def wait_for(self, text: bytes, timeout_s: float = 20.0 * PATIENCE) -> bytes:
         """Wait until *text* is on the screen; returns what came before and with it, and takes that off `output`."""
         deadline = time.monotonic() + timeout_s
         while text not in self.output:
@@ -188,7 +192,7 @@ class Terminal:
         self.output += data
         return bool(data)
 
-    def wait_exit(self, timeout_s: float = 20.0) -> int:
+    def wait_exit(self, timeout_s: float = 20.0 * PATIENCE) -> int:
         """Wait for the end; returns the exit code, as a shell says it. The rest of the screen is in `output`."""
         deadline = time.monotonic() + timeout_s
         while self._code is None:
@@ -287,7 +291,7 @@ class Service:
         assert self._daemon is not None
         self._daemon.send_signal(number)
 
-    def wait_daemon(self, timeout_s: float = 30.0) -> int:
+    def wait_daemon(self, timeout_s: float = 30.0 * PATIENCE) -> int:
         """Wait for the daemon's end; returns its exit code."""
         assert self._daemon is not None
         return self._daemon.wait(timeout_s)
@@ -324,14 +328,24 @@ class Service:
             os.close(daemon)
             self._launchers.append(launcher)
 
-    def close(self) -> None:
-        """End everything that was started here and remove the base directory."""
+    def tidy(self) -> None:
+        """End the programs and terminals that were started, the daemon goes on; for the end of each test."""
         for terminal in self._terminals:
             terminal.close()
+        self._terminals.clear()
         for running in self._programs:
             if running.poll() is None:
                 running.kill()
-            running.communicate()
+            running.wait()
+            for stream in (running.stdin, running.stdout, running.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    if stream is not None:
+                        stream.close()
+        self._programs.clear()
+
+    def close(self) -> None:
+        """End everything that was started here and remove the base directory."""
+        self.tidy()
         self.stop()
         shutil.rmtree(self.base, ignore_errors=True)
 
@@ -376,11 +390,21 @@ class Service:
         return json.loads(result.stdout)
 
     def spawn(
-        self, *args: str, cwd: str | os.PathLike[str] = "/", env: Mapping[str, str] | None = None, **fields: Any
+        self,
+        *args: str,
+        cwd: str | os.PathLike[str] = "/",
+        env: Mapping[str, str] | None = None,
+        stdin: int | IO[bytes] = subprocess.PIPE,
     ) -> subprocess.Popen[bytes]:
-        """Start the CLI and return; it is ended with this service at the latest."""
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | fields
-        running = subprocess.Popen([CLI, *args], cwd=cwd, env=self.environment | dict(env or {}), **streams)
+        """Start the CLI with pipes and return; it is ended with this service at the latest."""
+        running = subprocess.Popen(
+            [CLI, *args],
+            cwd=cwd,
+            env=self.environment | dict(env or {}),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self._programs.append(running)
         return running
 
@@ -474,5 +498,3 @@ class OtherOwner:
     def python(self, code: str, *flags: str, cwd: str | os.PathLike[str], **values: object) -> Any:
         """Run *code* as an agent of this user; returns what it reported."""
         return reported(self.run("run", *flags, "--", *program(code, **values), cwd=cwd))
-
-

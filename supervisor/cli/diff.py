@@ -1,17 +1,31 @@
-"""``deskwarden diff``: what the agent changed, as git shows it."""
+"""``deskwarden diff``: what the agent changed, as git shows it.
+
+On a terminal every byte is shown and none acts: a reviewer must see what a pager or terminal would swallow (a carriage
+return that hides the line before it, text from right to left). In a pipe or file the patch stays raw, for `git apply`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
+from typing import Final
 
 from supervisor.cli import conversation, review, service
-from supervisor.cli.terminal import OutputFilter
+from supervisor.cli.terminal import escape_text
 
 HELP = "show what a session changed"
+
+_PLAIN: Final = re.compile(rb"[\x20-\x7e\t]*")
+# Shown as they are: a doubled backslash would not be the file's text.
+_KEPT: Final = re.compile(rb"([\\\t])")
+_ESCAPE: Final = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|r)")
+_WIDEST_ESCAPE: Final = len("\\U00000000")
+_COLOURS: Final = {b"+": b"\x1b[32m", b"-": b"\x1b[31m", b"@": b"\x1b[36m"}
+_REVERSE: Final = "\x1b[7m{}\x1b[27m"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +44,10 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(values, indent=2))
         else:
             for area in message["areas"]:
-                if len(message["areas"]) > 1:
-                    print(f"{area['area']}:")
-                print(area["stat"], end="")
+                title = f"{escape_text(area['area'])}:\n" if len(message["areas"]) > 1 else ""
+                body = os.fsencode(title + area["stat"])
+                sys.stdout.flush()
+                conversation.write_all(1, shown(body, coloured=False) if os.isatty(1) else body)
             if not any(area["changes"] for area in message["areas"]):
                 print("no changes")
         return 0
@@ -45,19 +60,50 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(body: bytes) -> None:
-    """Write a patch: as it is into a pipe, filtered and paged on a terminal."""
+    """Write a patch: as it is into a pipe or file, made visible and paged on a terminal."""
     if not os.isatty(1):
         conversation.write_all(1, body)
         return
-    one = OutputFilter()
-    shown = one.feed(body) + one.flush() + one.restore()
+    text = shown(body, coloured=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
     pager = os.environ.get("PAGER", "less")
-    if shown.count(b"\n") > os.get_terminal_size(1).lines and pager and pager != "cat":
+    if text.count(b"\n") > os.get_terminal_size(1).lines and pager and pager != "cat":
         try:
             subprocess.run(
-                [*pager.split()], input=shown, check=False, env=os.environ | {"LESS": "FRX", "LESSSECURE": "1"}
+                [*pager.split()], input=text, check=False, env=os.environ | {"LESS": "FRX", "LESSSECURE": "1"}
             )
             return
         except FileNotFoundError:
             pass
-    conversation.write_all(1, shown)
+    conversation.write_all(1, text)
+
+
+def shown(body: bytes, *, coloured: bool) -> bytes:
+    """Return *body* for a terminal, line by line: tabs stay, other controls and what is not seen are spelled out.
+
+    As less does: ^M, <U+202E>, and <FF> for a byte that is not UTF-8. Coloured, they stand out from the same text.
+    """
+    return b"\n".join(_shown_line(line, coloured=coloured) for line in body.split(b"\n"))
+
+
+def _shown_line(line: bytes, *, coloured: bool) -> bytes:
+    text = line if _PLAIN.fullmatch(line) else b"".join(_shown_piece(piece, coloured) for piece in _KEPT.split(line))
+    colour = _COLOURS.get(line[:1], b"") if coloured else b""
+    return colour + text + b"\x1b[m" if colour else text
+
+
+def _shown_piece(piece: bytes, coloured: bool) -> bytes:
+    if _PLAIN.fullmatch(piece) or piece == b"\\":
+        return piece
+    # No backslash goes in, so every one that comes out begins an escape.
+    escaped = escape_text(piece, len(piece) * _WIDEST_ESCAPE)
+    return _ESCAPE.sub(lambda found: _spelled(found, coloured), escaped).encode()
+
+
+def _spelled(found: re.Match[str], coloured: bool) -> str:
+    byte, short, long = found.groups()
+    code = int(byte or short or long or "d", 16)
+    if byte and code >= 0x80:
+        word = f"<{code:02X}>"
+    else:
+        word = f"^{chr(code ^ 0x40)}" if code < 0x80 else f"<U+{code:04X}>"
+    return _REVERSE.format(word) if coloured else word

@@ -1,4 +1,8 @@
-"""``deskwarden logs``: what a session printed, filtered when it goes to a terminal."""
+"""``deskwarden logs``: what a session printed, filtered when it goes to a terminal.
+
+Cursor movement and erasing pass, as in `run`: without them the log of a full-screen program can't be read. So an agent
+can overwrite what it printed before. Nothing is decided on a log; `diff` shows every byte, `logs … | cat -v` does here.
+"""
 
 from __future__ import annotations
 

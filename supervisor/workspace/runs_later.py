@@ -2,7 +2,9 @@
 
 One list. A pattern matches the path relative to the folder, as bytes and unnormalised, because that is how the kernel
 looks names up: `*` and `?` stay within one component, `**/` stands for any directories or none, a trailing `/` for
-everything below. Standard library only.
+everything below. A symlink is held where a rule names a directory: `.vscode -> vsc` makes `vsc/tasks.json` run. Rules
+that begin with `**/` see the folder's whole path, so `~/.config/fish` is held as a folder of its own too.
+Standard library only.
 
 What is *not* in the list, and why: source code and the files of build tools (Makefile, justfile, Taskfile.yml,
 CMakeLists.txt, build.rs, setup.py, Cargo.toml) run when their owner runs the build, which is what he gave the agent
@@ -15,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 _GIT: Final = "git runs or obeys it"
@@ -25,6 +27,8 @@ _SHELL: Final = "a shell reads it at start"
 _PYTHON: Final = "Python or pytest loads it unasked"
 _PACKAGES: Final = "a package manager runs or obeys it"
 _CI: Final = "a CI service runs it"
+_INTERPRETER: Final = "an interpreter runs it at start"
+_LINTER: Final = "a linter or formatter loads the plugins it names, often on save"
 _LOGIN: Final = "the desktop or systemd starts it"
 _TOOL: Final = "a tool runs or obeys it on entering the folder"
 
@@ -40,6 +44,9 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.git/objects/info/alternates", _GIT),
     (b"**/.git/modules/**/config", _GIT),
     (b"**/.git/modules/**/hooks/", _GIT),
+    (b"**/.git/modules/**/{config.worktree,commondir,info/attributes}", _GIT),
+    (b"**/.git/{rebase-merge,rebase-apply,sequencer}/", "git runs the commands in it when the operation goes on"),
+    (b"**/.git/{worktrees,modules}/**/{rebase-merge,rebase-apply,sequencer}/", "git runs the commands in it"),
     (b"**/.git/worktrees/**/config.worktree", _GIT),
     (b"**/.git/worktrees/**/commondir", _GIT),
     (b"**/.git/worktrees/**/gitdir", _GIT),
@@ -49,12 +56,15 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.gitattributes", _GIT),
     (b"**/.gitmodules", _GIT),
     (b"**/.gitconfig", _GIT),
+    (b"**/.config/git/", _GIT),
     (b"**/.husky/", _GIT),
     (b"**/.githooks/", _GIT),
     (b"**/.pre-commit-config.{yaml,yml}", _GIT),
     (b"**/.pre-commit-hooks.yaml", _GIT),
     (b"**/{lefthook,.lefthook}{,-local}.{yml,yaml,toml,json}", _GIT),
     (b"**/.lintstagedrc*", _GIT),
+    (b"**/.overcommit.yml", _GIT),
+    (b"**/{.simple-git-hooks,simple-git-hooks}.*", _GIT),
     (b"**/.hg/hgrc", "Mercurial runs or obeys it"),
     (b"**/.jj/repo/config.toml", "Jujutsu runs or obeys it"),
     # editors
@@ -63,12 +73,18 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.idea/", _EDITOR),
     (b"**/.devcontainer/", _EDITOR),
     (b"**/.devcontainer.json", _EDITOR),
-    (b"**/.{vimrc,nvimrc,nvim.lua,exrc,lvimrc,dir-locals.el,emacs,gdbinit,lldbinit}", _EDITOR),
+    (b"**/.{vimrc,nvimrc,nvim.lua,exrc,lvimrc,local.vimrc,vimspector.json,gdbinit,lldbinit}", _EDITOR),
+    (b"**/.{dir-locals.el,dir-locals-2.el,emacs}", _EDITOR),
+    (b"**/{.vim,.emacs.d,.config/nvim,.config/emacs,.config/helix,.config/zed}/", _EDITOR),
+    (b"**/*.sublime-project", _EDITOR),
+    (b"**/.fleet/", _EDITOR),
+    (b"**/.run/*.xml", _EDITOR),
+    (b"**/.project", _EDITOR),
     (b"**/.zed/{settings,tasks,debug}.json", _EDITOR),
     (b"**/.helix/", _EDITOR),
-    (b"**/.eslintrc.{js,cjs,mjs}", _EDITOR),
-    (b"**/{eslint,prettier,stylelint}.config.{js,cjs,mjs,ts,mts,cts}", _EDITOR),
-    (b"**/.prettierrc.{js,cjs,mjs,ts}", _EDITOR),
+    (b"**/.{eslintrc,prettierrc,stylelintrc,babelrc}*", _LINTER),
+    (b"**/{eslint,prettier,stylelint,babel}.config.{js,cjs,mjs,ts,mts,cts}", _LINTER),
+    (b"**/{.pylintrc,pylintrc,.rubocop.yml}", _LINTER),
     # agents on the host
     (b"**/.mcp.json", _AGENT),
     (b"**/.{claude,codex,cursor,gemini,windsurf,aider,continue,opencode,kiro,roo}/", _AGENT),
@@ -80,9 +96,14 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.{bashrc,bash_profile,bash_login,bash_logout,bash_aliases,profile,zshrc,zshenv,zprofile,zlogin}", _SHELL),
     (b"**/.{zlogout,kshrc,mkshrc,cshrc,tcshrc,login,inputrc,xprofile,xinitrc,xsession,xsessionrc}", _SHELL),
     (b"**/.config/{fish,nushell,zsh}/", _SHELL),
-    (b"**/.{envrc,env.fish,autoenv,autoenv.zsh,direnvrc}", _TOOL),
-    (b"**/.config/direnv/", _TOOL),
-    (b"**/{mise,.mise}{,.local}.toml", _TOOL),
+    (b"**/.local/bin/", "a shell finds it as a command"),
+    (b"**/.{envrc,env.fish,autoenv,autoenv.sh,autoenv.zsh,direnvrc}", _TOOL),
+    (b"**/.env", "often plain data, but autoenv runs it as a shell script on entering the folder"),
+    (b"**/{.direnv,.config/direnv}/", _TOOL),
+    (b"**/{mise,.mise,.rtx}{,.*}.toml", _TOOL),
+    (b"**/mise/config{,.*}.toml", _TOOL),
+    (b"**/{.mise,.config/mise}/", _TOOL),
+    (b"**/devbox.json", _TOOL),
     (b"**/.{tool-versions,python-version,ruby-version,node-version,nvmrc,sdkmanrc}", _TOOL),
     (b"**/{devenv,shell,flake}.nix", _TOOL),
     (b"**/.{tmux.conf,screenrc,wgetrc,curlrc,netrc,gdbearlyinit}", _TOOL),
@@ -91,6 +112,10 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.docker/config.json", "docker runs the helpers it names"),
     (b"**/.kube/config", "kubectl runs the helpers it names"),
     (b"**/.aws/config", "the AWS tools run the helpers it names"),
+    (b"**/.terraformrc", "terraform runs the helpers it names"),
+    (b"**/.bazelrc", "bazel obeys it"),
+    (b"**/.{Rprofile,Renviron,octaverc,ghci,irbrc,pryrc,iex.exs,ocamlinit}", _INTERPRETER),
+    (b"**/.rspec", "rspec loads what it names, often from an editor"),
     # Python
     (b"**/conftest.py", _PYTHON),
     (b"**/{sitecustomize,usercustomize}.py", _PYTHON),
@@ -104,6 +129,7 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/package.json", _PACKAGES),
     (b"**/.{npmrc,yarnrc,yarnrc.yml,pnpmfile.cjs,pnpmfile.mjs,pypirc,condarc,gemrc,bundle/config}", _PACKAGES),
     (b"**/.yarn/{plugins,releases}/", _PACKAGES),
+    (b"**/.pnp.{cjs,loader.mjs}", _PACKAGES),
     (b"**/bunfig.toml", _PACKAGES),
     (b"**/node_modules/.bin/", _PACKAGES),
     (b"**/.cargo/config{,.toml}", _PACKAGES),
@@ -131,6 +157,10 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
 )
 
 
+# An agent's worktrees lie in its settings directory, but each is a whole project.
+_AGENTS_WORKTREE: Final = re.compile(rb".*/\.claude/worktrees/[^/]+", re.DOTALL)
+
+
 @dataclass(frozen=True)
 class RunsLater:
     """The list in force: the built-in rules, and what configuration adds. Nothing takes a rule away."""
@@ -150,33 +180,93 @@ class RunsLater:
         return RunsLater(self.rules + added, self.below)
 
     def in_folder(self, folder: bytes) -> RunsLater:
-        """Return the list for paths in *folder*, whose own name counts too: ``.git``, ``x.git``, ``.vscode``."""
-        name = folder.rstrip(b"/").rpartition(b"/")[2]
-        return RunsLater(self.rules, b".git" if name.endswith(b".git") else name)
+        """Return the list for paths in *folder*, an absolute path that counts too; ``x.git`` counts as ``.git``."""
+        worktree = _AGENTS_WORKTREE.match(folder)
+        parts = folder[worktree.end() if worktree else 0 :].split(b"/")
+        return RunsLater(self.rules, b"/".join(b".git" if part.endswith(b".git") else part for part in parts if part))
 
     def why(self, path: bytes) -> str:
         """Return why a change of *path* is held, or an empty string."""
-        for whole in (path, self.below + b"/" + path) if self.below else (path,):
-            if self._any.fullmatch(whole) is not None:
-                return next(f"runs later: {title}" for one, title in self._each if one.fullmatch(whole) is not None)
-        return ""
+        title = self._names.title(path, self.below)
+        return f"runs later: {title}" if title else ""
+
+    def why_link(self, path: bytes) -> str:
+        """Return why a symlink at *path* is held: it would lead to what a rule names below it. Else an empty string."""
+        title = self._directories.title(path, self.below)
+        return f"runs later: what it leads to, {title}" if title else ""
 
     @cached_property
-    def _each(self) -> tuple[tuple[re.Pattern[bytes], str], ...]:
-        return tuple((compile_pattern(pattern), title) for pattern, title in self.rules)
+    def _names(self) -> _Matcher:
+        return _Matcher(self.rules)
 
     @cached_property
-    def _any(self) -> re.Pattern[bytes]:
-        """One expression for the common case that no rule matches."""
-        return re.compile(b"|".join(b"(?:%s)" % one.pattern for one, _ in self._each), re.DOTALL)
+    def _directories(self) -> _Matcher:
+        return _Matcher(tuple((above, title) for pattern, title in self.rules for above in directories_of(pattern)))
 
 
+class _Matcher:
+    """Some rules, with one expression for the common case that none matches."""
+
+    def __init__(self, rules: tuple[tuple[bytes, str], ...]) -> None:
+        self._rules = rules
+        floating = [_expression(pattern[3:]) for pattern, _ in rules if is_floating(pattern)]
+        self._floating = re.compile(b"(?:.*/)?(?:%s)" % b"|".join(floating or [b"(?!)"]), re.DOTALL)
+        anchored = [_expression(pattern) for pattern, _ in rules if not is_floating(pattern)]
+        self._anchored = re.compile(b"|".join(anchored or [b"(?!)"]), re.DOTALL)
+
+    def title(self, path: bytes, below: bytes) -> str:
+        """Return the title of the first rule for *path* in the folder *below*, or an empty string."""
+        whole = below + b"/" + path if below else path
+        # What begins anywhere matches the whole path wherever it matches a part of it.
+        near = {path, below.rpartition(b"/")[2] + b"/" + path} if below else {path}
+        if not path or (not self._floating.fullmatch(whole) and not any(map(self._anchored.fullmatch, near))):
+            return ""
+        return next(
+            title
+            for pattern, title in self._rules
+            if any(map(compile_pattern(pattern).fullmatch, (whole,) if is_floating(pattern) else near))
+        )
+
+
+def is_floating(pattern: bytes) -> bool:
+    """Tell whether a pattern may begin at any directory."""
+    return pattern.startswith(b"**/") and len(pattern) > 3
+
+
+def directories_of(pattern: bytes) -> list[bytes]:
+    """Return patterns for the directories that lie above what *pattern* names, where they have a name of their own."""
+    found = []
+    for one in _spelled_out(pattern):
+        parts = one.rstrip(b"/").split(b"/")
+        for end in range(1, len(parts)):
+            above = parts[:end]
+            if set(above) <= {b"**", b""}:
+                continue
+            # Any directories or none: all that lies below the last name.
+            found.append(b"/".join(above[:-1]) + b"/" if above[-1] == b"**" else b"/".join(above))
+    return list(dict.fromkeys(found))
+
+
+def _spelled_out(pattern: bytes) -> list[bytes]:
+    """Return the patterns without braces that *pattern* stands for."""
+    head, brace, rest = pattern.partition(b"{")
+    if not brace:
+        return [pattern]
+    choices, _, tail = rest.partition(b"}")
+    return [head + choice + end for choice in choices.split(b",") for end in _spelled_out(tail)]
+
+
+@cache
 def compile_pattern(pattern: bytes) -> re.Pattern[bytes]:
     """Turn a pattern of the list into an expression for `fullmatch`.
 
     Raises:
         ValueError: the pattern is empty, absolute, or holds an unbalanced brace.
     """
+    return re.compile(_expression(pattern), re.DOTALL)
+
+
+def _expression(pattern: bytes) -> bytes:
     if not pattern or pattern.startswith(b"/"):
         raise ValueError(f"pattern {pattern!r}: expected a path relative to the folder")
     body, rest, depth = [], pattern, 0
@@ -197,7 +287,7 @@ def compile_pattern(pattern: bytes) -> re.Pattern[bytes]:
         raise ValueError(f"pattern {pattern!r}: unbalanced brace")
     if pattern.endswith(b"/"):
         body[-1] = b"(?:/.*)?"
-    return re.compile(b"".join(body), re.DOTALL)
+    return b"".join(body)
 
 
 def _piece(char: bytes, depth: int) -> bytes:

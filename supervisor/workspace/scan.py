@@ -30,6 +30,7 @@ from dataclasses import replace
 from typing import Final
 
 from supervisor.workspace.area import Area, Baseline
+from supervisor.workspace.bare_repository import BareRepositories
 from supervisor.workspace.change import Change, Kind
 from supervisor.workspace.entry import lstat_at, names_in, open_directory, opened, opened_staged
 from supervisor.workspace.marks import Marks
@@ -64,7 +65,8 @@ def scan(area: Area, baseline: Baseline, rules: RunsLater, marks: Marks) -> list
         walk.directory(b"", merged_fd, lower_fd, upper_fd, straight=True)
     found = [change for change in walk.found if not marks.is_discarded(change)]
     paired = pair_renames(area, found)
-    judged = [judge(change, rules, walk.folder_mode(change.path)) for change in paired]
+    repositories = BareRepositories(area)
+    judged = [judge(one, rules, walk.folder_mode(one.path), repositories.why(one)) for one in paired]
     return sorted((_with_digest(change, area) for change in judged), key=lambda change: change.path)
 
 

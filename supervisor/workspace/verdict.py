@@ -18,8 +18,15 @@ _SPECIAL: Final = ("FIFO", "socket", "character device", "block device")
 _SPECIAL_BITS: Final = ((stat.S_ISUID, "setuid"), (stat.S_ISGID, "setgid"), (stat.S_ISVTX, "sticky"))
 
 
-def judge(change: Change, rules: RunsLater, folder_mode: int) -> Change:
-    """Fill in what needs a person's word: refused, held, notes. *folder_mode* is the mode of the folder it lands in."""
+def judge(change: Change, rules: RunsLater, folder_mode: int, place: str = "") -> Change:
+    """Fill in what needs a person's word: refused, held, notes.
+
+    Args:
+        change: What the scan found.
+        rules: The names that run later.
+        folder_mode: The mode of the folder it lands in.
+        place: Why it is held for where it lies, which its name does not tell.
+    """
     if change.refused:
         return change
     refused = _refusal(change)
@@ -27,7 +34,11 @@ def judge(change: Change, rules: RunsLater, folder_mode: int) -> Change:
         return replace(change, refused=refused)
     notes, held = list(_notes(change)), []
     if not change.is_directory:
-        held = [why for why in {rules.why(change.path), rules.why(change.old_path)} if why]
+        held = sorted({rules.why(change.path), rules.why(change.old_path)} - {""})
+    if not held and change.new is not None and change.new.type == "symlink":
+        held = [why for why in (rules.why_link(change.path),) if why]
+    if place and not held:
+        held = [place]
     if change.new is not None:
         held += _exposures(change.new, change.old, folder_mode)
     return replace(change, held="; ".join(held), notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""One service for all attacks; each test has folders of its own."""
+"""One service a file; each test has folders of its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ import pytest
 from tests.service import Service, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     with serving() as one:
         yield one
+
+
+@pytest.fixture(autouse=True)
+def tidy(service: Service) -> Iterator[None]:
+    yield
+    service.tidy()
 
 
 @pytest.fixture

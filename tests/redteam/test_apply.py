@@ -36,10 +36,13 @@ def test_setuid_bits_are_dropped(service: Service, workspace: Path) -> None:
 
 
 def test_a_list_for_a_foreign_user_is_held(service: Service, workspace: Path) -> None:
-    code = FOREIGN_ACL + """
+    code = (
+        FOREIGN_ACL
+        + """
     write("file")
     report(attempt(os.setxattr, "file", "system.posix_acl_access", acl))
     """
+    )
     uid = 4242
     answer = service.python(code, cwd=workspace, UID=uid)
     if answer == "OK":
@@ -59,12 +62,13 @@ def test_overlay_marks_do_not_reach_the_disk(service: Service, workspace: Path) 
         os.mkdir("new")
         tried = {}
         for name in ("file", "dir", "new"):
-            for key in ("user.overlay.opaque", "user.overlay.whiteout", "user.overlay.redirect", "trusted.overlay.opaque"):
+            for key in MARKS:
                 tried[f"{name} {key}"] = attempt(os.setxattr, name, key, b"y")
         attempt(os.setxattr, "file", "user.mine", b"kept")
         report([tried, os.listdir("dir")])
     """
-    tried, seen = service.python(code, cwd=workspace)
+    marks = [f"user.overlay.{name}" for name in ("opaque", "whiteout", "redirect")] + ["trusted.overlay.opaque"]
+    tried, seen = service.python(code, cwd=workspace, MARKS=marks)
     assert all(result != "OK" for name, result in tried.items() if "trusted" in name), tried
     assert seen == ["kept"]
     service.run("apply", "--held", cwd=workspace)
@@ -114,7 +118,7 @@ def test_a_planted_symlink_does_not_lead_apply_elsewhere(service: Service, works
 def test_a_directory_replaced_by_a_symlink_is_never_written_through(
     service: Service, workspace: Path, victim: Path
 ) -> None:
-    """Delete a lower directory, recreate it as a symlink, write through it: inside, at apply, and in the next session."""
+    """Make a directory of the real disk a symlink and write through it: inside, at apply, in the next session."""
     (workspace / "dir").mkdir()
     (workspace / "dir/secret").write_text("old\n", encoding="utf-8")
     code = """

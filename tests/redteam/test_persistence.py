@@ -102,7 +102,7 @@ HOOKS_AND_CONFIG = {
     "hook": "write('.git/hooks/pre-commit'); os.chmod('.git/hooks/pre-commit', 0o755)",
     "hook replaced by rename": "write('x'); os.chmod('x', 0o755); os.rename('x', '.git/hooks/pre-push')",
     "hook as a symlink": "os.symlink('../../evil.sh', '.git/hooks/post-merge')",
-    "hooks as a symlink": "os.rename('.git/hooks', '.git/h'); os.symlink('../evil', '.git/hooks')",
+    "hooks as a symlink": "shutil.move('.git/hooks', '.git/h'); os.symlink('../evil', '.git/hooks')",
     "hooks path": "subprocess.run(['git', 'config', 'core.hooksPath', 'evil'], check=True)",
     "file system monitor": "subprocess.run(['git', 'config', 'core.fsmonitor', './evil.sh'])",
     "ssh command": "subprocess.run(['git', 'config', 'core.sshCommand', './evil.sh'], check=True)",
@@ -112,7 +112,7 @@ HOOKS_AND_CONFIG = {
     "worktree configuration": "write('.git/config.worktree')",
     "attributes": "os.makedirs('.git/info', exist_ok=True); write('.git/info/attributes')",
     "git directory elsewhere": "shutil.move('.git', 'g'); write('.git', 'gitdir: g')",
-    "git directory renamed and made anew": "os.rename('.git', '.git2'); os.makedirs('.git/hooks'); "
+    "git directory renamed and made anew": "shutil.move('.git', '.git2'); os.makedirs('.git/hooks'); "
     "write('.git/hooks/pre-commit'); os.chmod('.git/hooks/pre-commit', 0o755); shutil.copy('.git2/HEAD', '.git/HEAD')",
     "bare repository": "subprocess.run(['git', 'init', '-q', '--bare', 'evil.git'], check=True); "
     "write('evil.git/hooks/post-update')",
@@ -123,14 +123,7 @@ HOOKS_AND_CONFIG = {
 def test_git_hooks_and_configuration_are_not_applied_unasked(service: Service, repository: Path, attack: str) -> None:
     before = _snapshot(repository)
     code = f"""
-        import shutil
-        # A rename of a directory of the real disk is EXDEV in a rootless overlay: programs copy then, and so does this.
-        def rename(source, target, rename=os.rename):
-            try:
-                rename(source, target)
-            except OSError:
-                shutil.move(source, target)
-        os.rename = rename
+        import shutil  # move: renaming a directory of the real disk is EXDEV in a rootless overlay, programs copy then
         {HOOKS_AND_CONFIG[attack]}
         report(True)
     """
@@ -201,8 +194,8 @@ def test_in_direct_mode_what_runs_later_is_read_only(service: Service, protected
     before = _snapshot(protected)
     code = """
         results = {}
-        for name in (".git/hooks/pre-commit", ".git/config", ".claude/settings.json", ".claude/new", ".mcp.json", ".envrc",
-                     ".vscode/tasks.json", ".github/workflows/new.yml"):
+        for name in (".git/hooks/pre-commit", ".git/config", ".claude/settings.json", ".claude/new", ".mcp.json",
+                     ".envrc", ".vscode/tasks.json", ".github/workflows/new.yml"):
             results[name] = [attempt(write, name), attempt(os.unlink, name), attempt(os.chmod, name, 0o777)]
         for name in (".git/hooks", ".git/config", ".claude", ".mcp.json", ".vscode", ".github/workflows"):
             results["rename " + name] = [attempt(os.rename, name, "gone")]
@@ -239,8 +232,19 @@ def test_direct_mode_says_what_it_cannot_protect(service: Service, workspace: Pa
 
 # ---- caches and temporary places ----
 
-CACHES = [".cache/pip/x", ".cache/uv/x", ".cache/go-build/x", ".npm/x", ".local/bin/x", ".cargo/registry/x",
-    ".cargo/bin/x", ".bashrc", ".profile", ".config/fish/config.fish", ".ssh/authorized_keys"]
+CACHES = [
+    ".cache/pip/x",
+    ".cache/uv/x",
+    ".cache/go-build/x",
+    ".npm/x",
+    ".local/bin/x",
+    ".cargo/registry/x",
+    ".cargo/bin/x",
+    ".bashrc",
+    ".profile",
+    ".config/fish/config.fish",
+    ".ssh/authorized_keys",
+]
 
 
 def test_caches_and_the_home_are_the_sessions_own(service: Service, workspace: Path) -> None:
@@ -316,10 +320,14 @@ def test_variables_that_load_code_cannot_be_asked_for(service: Service, workspac
 
 
 def test_a_preload_set_inside_has_no_effect_outside(service: Service, workspace: Path) -> None:
-    result = service.run("run", "--", "env", "LD_PRELOAD=/evil.so", "BASH_ENV=x", "bash", "-c", "echo $LD_PRELOAD", cwd=workspace)
+    result = service.run(
+        "run", "--", "env", "LD_PRELOAD=/evil.so", "BASH_ENV=x", "bash", "-c", "echo $LD_PRELOAD", cwd=workspace
+    )
     assert result.stdout == b"/evil.so\n"
     assert "LD_PRELOAD" not in os.environ
-    with open(f"/proc/{service.status()['launcher_pid']}/maps", encoding="utf-8") if os.geteuid() == 0 else open(
-        os.devnull, encoding="utf-8"
-    ) as maps:
+    with (
+        open(f"/proc/{service.status()['launcher_pid']}/maps", encoding="utf-8")
+        if os.geteuid() == 0
+        else open(os.devnull, encoding="utf-8") as maps
+    ):
         assert "evil" not in maps.read()

@@ -237,7 +237,10 @@ def test_the_launcher_lends_no_uid_outside_its_pool(launcher: socket.socket) -> 
         assert fds == []
 
 
-@pytest.mark.parametrize("request_", [{"do": "shell"}, {"do": "session", "id": "../x"}, {"do": "session", "id": ""}, {"do": "kill", "id": "1"}])
+@pytest.mark.parametrize(
+    "request_",
+    [{"do": "shell"}, {"do": "session", "id": "../x"}, {"do": "session", "id": ""}, {"do": "kill", "id": "1"}],
+)
 def test_the_launcher_refuses_what_it_does_not_know(launcher: socket.socket, request_: dict[str, Any]) -> None:
     seqpacket.send_json(launcher, request_ | {"seq": 9})
     while True:

@@ -17,7 +17,7 @@ HOSTILE = {
     "clipboard": b"\x1b]52;c;cm0gLXJmIH4K\x07",
     "title": b"\x1b]0;owned\x07",
     "link": b"\x1b]8;;http://evil.example/\x1b\\click\x1b]8;;\x1b\\",
-    "device control": b"\x1bP$q\"p\x1b\\",
+    "device control": b'\x1bP$q"p\x1b\\',
     "application command": b"\x1b_Gf=32;AAAA\x1b\\",
     "privacy message": b"\x1b^evil\x1b\\",
     "identify": b"\x1b[c\x1b[>c\x1b[=c",
@@ -62,11 +62,11 @@ def _assert_harmless(screen: bytes) -> None:
 
 @pytest.mark.parametrize("verb", [["logs"], ["diff"], ["diff", "--stat"], ["ps", "--all"], ["show"]])
 def test_hostile_output_is_filtered_when_it_is_looked_at(service: Service, printed: str, verb: list[str]) -> None:
-    words = [*verb, printed] if verb[0] not in ("ps",) else verb
+    words = verb if verb[0] == "ps" else [*verb, printed]
     terminal = service.pty_run(*words, env={"PAGER": "cat"}, size=(50, 200))
     assert terminal.wait_exit() == 0
     _assert_harmless(terminal.output)
-    if verb[0] in ("logs",):
+    if verb[0] == "logs":
         assert b"BEGIN" in terminal.output
         assert b"END" in terminal.output
 
@@ -140,7 +140,8 @@ def test_the_agents_terminal_is_its_own(service: Service, workspace: Path) -> No
     """
     terminal = service.pty_run("run", "--", *program(code), cwd=workspace)
     assert terminal.wait_exit() == 0
-    assert b'["/dev/pts/0", true, true, ["0", "ptmx"], "ENOENT", "ENOENT", "ENOENT"]' in terminal.output, terminal.output
+    expected = b'["/dev/pts/0", true, true, ["0", "ptmx"], "ENOENT", "ENOENT", "ENOENT"]'
+    assert expected in terminal.output, terminal.output
 
 
 def test_a_run_without_terminal_has_none_to_open(service: Service, workspace: Path) -> None:

@@ -40,7 +40,8 @@ if [ -n "$LOWER_SIZE" ]; then
   mount -t tmpfs -o size=$LOWER_SIZE,mode=755,$MINE t lower
   cp -a first/. lower/
 fi
-if [ -n "$OTHER_FS" ]; then mount -t tmpfs -o mode=755,$MINE t up; fi
+if [ -n "$OTHER_DISK" ]; then mount --bind "$OTHER_DISK" up
+elif [ -n "$OTHER_FS" ]; then mount -t tmpfs -o mode=755,$MINE t up; fi
 $AS mkdir up/upper up/work
 mount -t overlay o -o lowerdir=lower,upperdir=up/upper,workdir=up/work,$OPTIONS merged
 mount --bind merged ro
@@ -89,6 +90,7 @@ class Bench:
             for name in ("lower", "up", "merged", "ro", "store", "first"):
                 os.mkdir(f"{self.base}/{name}", 0o755)
         self.kind = kind
+        self._disk = self._other_disk() if kind.endswith("other-fs") else ""
         self._seed(setup, "first" if lower_size else "lower")
         self._helper = self._start(lower_size)
         try:
@@ -98,6 +100,17 @@ class Bench:
         except BaseException:
             self._end()
             raise
+
+    @staticmethod
+    def _other_disk() -> str:
+        """Return a directory on the disk that the environment names; "" for a tmpfs (user.* since Linux 6.6)."""
+        place = os.environ.get("DESKWARDEN_TEST_DISK", "")
+        if not place:
+            return ""
+        disk = tempfile.mkdtemp(prefix="dw-bench-", dir=place)
+        os.chmod(disk, 0o755)
+        os.chown(disk, OWNER, OWNER if os.geteuid() == 0 else -1)
+        return disk
 
     @property
     def redirects(self) -> bool:
@@ -119,6 +132,7 @@ class Bench:
             "PATH": os.environ["PATH"],
             "BASE": self.base,
             "LOWER_SIZE": lower_size,
+            "OTHER_DISK": self._disk,
             "OTHER_FS": "1" if self.kind.endswith("other-fs") else "",
             "OPTIONS": _OPTIONS[mode],
             "AS": inner,
@@ -242,8 +256,9 @@ class Bench:
         for pipe in (self._helper.stdin, self._helper.stdout):
             if pipe is not None:
                 pipe.close()
-        subprocess.run(["chmod", "-R", "u+rwx", self.base], check=False, stderr=subprocess.DEVNULL)
-        shutil.rmtree(self.base)
+        for place in filter(None, (self.base, self._disk)):
+            subprocess.run(["chmod", "-R", "u+rwx", place], check=False, stderr=subprocess.DEVNULL)
+            shutil.rmtree(place)
 
 
 @contextlib.contextmanager

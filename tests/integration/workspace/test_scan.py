@@ -173,6 +173,48 @@ def test_wider_modes_acls_and_files_that_run_later_are_held(make_bench: MakeBenc
     assert held == {b"f", b"g", b".git/hooks/post-checkout", b".envrc", b"world", b"open"}
 
 
+def test_a_symlink_that_makes_another_folder_run_later_is_held_and_not_applied(make_bench: MakeBench) -> None:
+    bench = make_bench("mkdir .github; echo 1 > .github/README; echo 2 > kept; ln -s a link")
+    bench.agent(
+        """
+        mkdir vsc gh; echo t > vsc/tasks.json; ln -s vsc .vscode
+        rm -r .github; ln -s gh .github; mkdir gh/workflows; echo w > gh/workflows/ci.yml; ln -sfn kept link
+        """
+    )
+    assert {change.path for change in bench.scan() if change.held} == {b".vscode", b".github"}
+    bench.apply()
+    assert (bench.lower / "vsc/tasks.json").exists()
+    assert os.readlink(bench.lower / "link") == "kept"
+    assert not os.path.lexists(bench.lower / ".vscode")
+    assert not (bench.lower / ".github").is_symlink()
+
+
+def test_a_bare_repository_of_any_name_runs_nothing_after_an_apply(make_bench: MakeBench) -> None:
+    bench = make_bench("mkdir docs; echo 1 > docs/text")
+    bench.agent(
+        """
+        mkdir -p docs/fix/objects docs/fix/refs docs/fix/hooks docs/plain; echo 'ref: refs/heads/x' > docs/fix/HEAD
+        printf '[core]\\nbare = false\\nworktree = .\\nfsmonitor = "touch ran; false"\\n' > docs/fix/config
+        echo x > docs/fix/hooks/post-checkout; echo more >> docs/text; echo mine > docs/plain/config
+        """
+    )
+    bench.agent("cd docs/fix; git -c safe.bareRepository=all status >/dev/null 2>&1; test -e ran; rm -f ran index")
+    held = {change.path for change in bench.scan() if change.held}
+    assert held == {b"docs/fix/HEAD", b"docs/fix/config", b"docs/fix/hooks/post-checkout"}
+    bench.apply()
+    bench.host("cd docs/fix; git -c safe.bareRepository=all status >/dev/null 2>&1 || true; test ! -e ran")
+    assert (bench.lower / "docs/plain/config").read_text() == "mine\n"
+
+
+def test_a_repository_made_in_two_steps_is_held_at_the_one_that_completes_it(make_bench: MakeBench) -> None:
+    bench = make_bench("mkdir fix")
+    bench.agent("echo 'ref: refs/heads/x' > fix/HEAD; echo '[core]' > fix/config")
+    assert not [change for change in bench.scan() if change.held]
+    bench.apply()
+    bench.agent("mkdir fix/objects fix/refs")
+    assert {change.path for change in bench.scan() if change.held} == {b"fix/objects", b"fix/refs"}
+
+
 def test_an_unreadable_file_is_read_and_left_unreadable(make_bench: MakeBench) -> None:
     bench = make_bench("echo 1 > f")
     bench.agent("echo 2 > f; chmod 0 f; echo secret > n; chmod 0 n")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.workspace.runs_later import RunsLater, compile_pattern
+from supervisor.workspace.runs_later import RULES, RunsLater, compile_pattern
 
 HELD = [
     b".git/hooks/pre-commit",
@@ -42,6 +42,56 @@ HELD = [
     b".venv/bin/activate",
     b"node_modules/.bin/tsc",
     b"n\nl/\xff/.envrc",
+    b".git/commondir",
+    b".git/rebase-merge/git-rebase-todo",
+    b".git/rebase-apply/0001",
+    b".git/sequencer/todo",
+    b".git/worktrees/w/rebase-merge/git-rebase-todo",
+    b".git/modules/m/info/attributes",
+    b".Rprofile",
+    b".Renviron",
+    b".octaverc",
+    b".ghci",
+    b".irbrc",
+    b".pryrc",
+    b".iex.exs",
+    b".ocamlinit",
+    b".env",
+    b"sub/.env",
+    b".autoenv.sh",
+    b".direnv/bin/x",
+    b".mise/config.toml",
+    b".config/mise/config.toml",
+    b"mise.production.toml",
+    b".rtx.toml",
+    b"devbox.json",
+    b".local/bin/ls",
+    b".terraformrc",
+    b".bazelrc",
+    b".pylintrc",
+    b"pylintrc",
+    b".eslintrc",
+    b".eslintrc.json",
+    b".prettierrc.yaml",
+    b".stylelintrc.js",
+    b".rubocop.yml",
+    b".rspec",
+    b".babelrc.json",
+    b".vim/plugin/x.vim",
+    b".config/nvim/init.lua",
+    b".emacs.d/init.el",
+    b".dir-locals-2.el",
+    b".local.vimrc",
+    b".vimspector.json",
+    b"x.sublime-project",
+    b".fleet/run.json",
+    b".run/app.run.xml",
+    b".project",
+    b".config/git/config",
+    b".overcommit.yml",
+    b".simple-git-hooks.json",
+    b"simple-git-hooks.cjs",
+    b".pnp.cjs",
 ]
 FREE = [
     b"README.md",
@@ -57,7 +107,32 @@ FREE = [
     b".vscode/notes.txt",
     b"xconftest.py",
     b"package.json.md",
+    b".git/HEAD",
+    b".git/index",
+    b".env.md",
+    b".environment",
+    b"run/app.run.xml",
+    b"local/bin/x",
+    b"vim/x.vim",
 ]
+LINKS_HELD = [
+    *(b".vscode", b".cargo", b".github", b".venv", b"venv", b"node_modules", b".config", b".docker", b".zed", b".yarn"),
+    *(
+        b".hg",
+        b".jj",
+        b".aws",
+        b".kube",
+        b".run",
+        b".mise",
+        b".local",
+        b".bundle",
+        b"hooks",
+        b"systemd",
+        b"sub/.vscode",
+    ),
+    *(b".jj/repo", b".config/systemd", b".git/info", b".git/modules", b".git/modules/m", b".git/worktrees/w", b"x.git"),
+]
+LINKS_FREE = [b"src", b"lib64", b"node_modules/left-pad", b"a/vscode", b"vscode", b"docs/latest", b"sub/hooks", b"user"]
 
 
 @pytest.mark.parametrize("path", HELD)
@@ -68,6 +143,35 @@ def test_what_runs_later_is_held(path: bytes) -> None:
 @pytest.mark.parametrize("path", FREE)
 def test_what_the_owner_runs_knowingly_is_free(path: bytes) -> None:
     assert RunsLater().why(path) == ""
+
+
+@pytest.mark.parametrize("path", LINKS_HELD)
+def test_a_symlink_in_place_of_a_directory_that_a_rule_names_is_held(path: bytes) -> None:
+    assert RunsLater().why_link(path).startswith("runs later: ")
+
+
+@pytest.mark.parametrize("path", LINKS_FREE)
+def test_other_symlinks_are_free(path: bytes) -> None:
+    assert RunsLater().why_link(path) == ""
+
+
+def test_a_symlink_in_place_of_a_configured_directory_is_held() -> None:
+    rules = RunsLater().extend([b"deploy/{prod,test}/hooks/x.sh"])
+    assert all(rules.why_link(path) for path in (b"deploy", b"deploy/prod", b"deploy/test/hooks"))
+    assert not any(rules.why_link(path) for path in (b"deploy/dev", b"sub/deploy"))
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern, _ in RULES])
+def test_every_directory_in_a_rule_is_one_that_a_symlink_may_not_take(pattern: bytes) -> None:
+    name = pattern.replace(b"**/", b"some/where/").replace(b"*", b"x").replace(b"?", b"x").rstrip(b"/")
+    while b"{" in name:
+        head, _, rest = name.partition(b"{")
+        name = head + rest.partition(b"}")[0].split(b",")[-1] + rest.partition(b"}")[2]
+    rules = RunsLater()
+    assert rules.why(name)
+    own = name.removeprefix(b"some/where/")
+    above = [name[: -len(own)] + b"/".join(own.split(b"/")[:n]) for n in range(1, own.count(b"/") + 1)]
+    assert [path for path in above if not rules.why(path) and not rules.why_link(path)] == []
 
 
 def test_configuration_adds_patterns_and_takes_none_away() -> None:
@@ -97,14 +201,50 @@ def test_a_star_stays_within_one_component() -> None:
         (b"/w/main/.git", b"worktrees/wt/config.worktree"),
         (b"/w/main/.git", b"info/attributes"),
         (b"/w/main/.git", b"modules/sub/hooks/post-checkout"),
+        (b"/w/main/.git/info", b"attributes"),
+        (b"/w/main/.git/hooks", b"post-checkout"),
+        (b"/w/main/.git/modules/m", b"config"),
         (b"/w/bare.git", b"config"),
+        (b"/w/bare.git/hooks", b"update"),
+        (b"/w/hooks", b"pre-commit"),
         (b"/w/.vscode", b"tasks.json"),
+        (b"/w/.vscode/", b"tasks.json"),
+        (b"/home/u/.config/fish", b"config.fish"),
+        (b"/home/u/.config/fish/functions", b"ls.fish"),
+        (b"/home/u/.docker", b"config.json"),
+        (b"/w/.github/workflows", b"ci.yml"),
+        (b"/w/.yarn/plugins", b"x.cjs"),
+        (b"/w/.claude/work", b"notes.txt"),
+        (b"/w/.claude/worktrees", b"notes.txt"),
+        (b"/w/.claude/worktrees/one", b".envrc"),
+        (b"/w/.claude/worktrees/one/.vscode", b"tasks.json"),
     ],
 )
-def test_the_folders_own_name_counts(folder: bytes, path: bytes) -> None:
+def test_the_folders_own_path_counts(folder: bytes, path: bytes) -> None:
     assert RunsLater().in_folder(folder).why(path)
 
 
-def test_the_name_of_an_ordinary_folder_changes_nothing() -> None:
-    assert not RunsLater().in_folder(b"/w/project").why(b"config")
-    assert not RunsLater().in_folder(b"/w/.claude/work").why(b"notes.txt")
+@pytest.mark.parametrize(
+    ("folder", "path"),
+    [
+        (b"/w/project", b"config"),
+        (b"/w/.claude/worktrees/one", b"notes.txt"),
+        (b"/w/.claude/worktrees/one/src", b"main.py"),
+        (b"/w/.config/thing", b"main.py"),
+        (b"/w/a/hooks/b", b"pre-commit"),
+    ],
+)
+def test_a_path_without_a_name_of_the_list_changes_nothing(folder: bytes, path: bytes) -> None:
+    assert not RunsLater().in_folder(folder).why(path)
+
+
+def test_a_symlink_counts_with_the_folders_path_too() -> None:
+    assert RunsLater().in_folder(b"/home/u/.config").why_link(b"systemd")
+    assert RunsLater().in_folder(b"/w/.git").why_link(b"info")
+    assert not RunsLater().in_folder(b"/w/project").why_link(b"info")
+
+
+def test_configuration_still_counts_in_a_folder_and_only_from_its_root() -> None:
+    rules = RunsLater().extend([b"deploy/"]).in_folder(b"/srv/deploy/app")
+    assert rules.why(b"deploy/run.sh")
+    assert not rules.why(b"src/run.sh")

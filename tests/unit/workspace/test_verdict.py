@@ -59,3 +59,26 @@ def test_an_acl_is_held_unless_it_was_there() -> None:
     new = make_version().with_xattrs(acl)
     assert judge(Change(b"f", "modified", make_version(), new), RunsLater(), 0o755).held
     assert not judge(Change(b"f", "modified", make_version().with_xattrs(acl), new), RunsLater(), 0o755).held
+
+
+@pytest.mark.parametrize("old", ["none", "symlink", "directory"])
+def test_a_symlink_where_a_rule_names_a_directory_is_held(old: Type | str) -> None:
+    link = make_version("symlink", target=b"vsc")
+    before = {"none": None, "symlink": make_version("symlink", target=b"x"), "directory": make_version("directory")}[
+        old
+    ]
+    change = Change(b".vscode", "added" if before is None else "modified", before, link)
+    assert judge(change, RunsLater(), 0o755).held
+    gone = Change(b".vscode", "deleted", link, None)
+    assert not judge(gone, RunsLater(), 0o755).held
+
+
+def test_a_plain_file_or_directory_of_that_name_is_free() -> None:
+    for version in (make_version(), make_version("directory", mode=0o755)):
+        assert not judge(Change(b".vscode", "added", None, version), RunsLater(), 0o755).held
+
+
+def test_where_it_lies_holds_a_change_that_its_name_does_not() -> None:
+    change = Change(b"docs/config", "added", None, make_version())
+    assert judge(change, RunsLater(), 0o755, "of a repository").held == "of a repository"
+    assert not judge(change, RunsLater(), 0o755).held
