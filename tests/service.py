@@ -347,6 +347,8 @@ class Service:
         """End everything that was started here and remove the base directory."""
         self.tidy()
         self.stop()
+        # An overlay's work directory has no permission at all, not even its owner's.
+        subprocess.run(["chmod", "--recursive", "u+rwX", self.base], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(self.base, ignore_errors=True)
 
     # ---- folders ----

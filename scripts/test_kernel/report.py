@@ -7,7 +7,7 @@ place, `Half.problem`: a guest that stopped half-way or ran no test has not pass
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ from typing import Final
 
 _CLOSING: Final = re.compile(r"=+ (?P<counts>.*\b(?:passed|failed|errors?|skipped|no tests ran)\b.*) in [\d.]+s\b.* =+")
 _LISTED: Final = re.compile(r"(FAILED|ERROR|SKIPPED) (.+)")
+_NOTE: Final = re.compile(r"(doctor|walk) (\d+)|end \w+ exit (\d+) after (\d+) s")
 _CALLED: Final = {"root": "as root", "user": "as an ordinary user"}
 
 _PREFACE: Final = """\
@@ -87,7 +88,7 @@ def parse(lines: Iterable[str]) -> Run:
             elif word == "begin":
                 halves.append(Half(rest))
             elif halves:
-                _note(halves[-1], word, rest.split())
+                _note(halves[-1], line[3:])
         elif halves and halves[-1].doctor_exit is None:
             halves[-1].doctor.append(line)
         elif halves:
@@ -96,13 +97,16 @@ def parse(lines: Iterable[str]) -> Run:
     return Run(kernel, tuple(halves))
 
 
-def _note(half: Half, word: str, rest: list[str]) -> None:
-    if word == "doctor":
-        half.doctor_exit = int(rest[0])
-    elif word == "walk":
-        half.walk_exit = int(rest[0])
-    elif word == "end":  # NAME exit CODE after SECONDS s
-        half.exit_code, half.seconds = int(rest[2]), int(rest[4])
+def _note(half: Half, text: str) -> None:
+    found = _NOTE.fullmatch(text)
+    if found is None:
+        return
+    if found[1] == "doctor":
+        half.doctor_exit = int(found[2])
+    elif found[1] == "walk":
+        half.walk_exit = int(found[2])
+    else:
+        half.exit_code, half.seconds = int(found[3]), int(found[4])
 
 
 def _read_pytest(half: Half, line: str, in_summary: bool) -> None:
@@ -153,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
     words = parser.parse_args(argv)
     run = parse(words.log.read_text(encoding="utf-8", errors="replace").splitlines())
     if words.document:
-        date = datetime.datetime.now(datetime.UTC).date().isoformat()
+        date = dt.datetime.now(dt.UTC).date().isoformat()
         words.document.write_text(render(run, words.wanted, date, words.acceleration), encoding="utf-8")
     for half in run.halves:
         print(f"{_CALLED[half.name]}: {half.counts or 'no result'} in {_minutes(half.seconds)}")

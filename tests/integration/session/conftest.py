@@ -10,7 +10,7 @@ import pytest
 from tests.service import Service, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     with serving() as one:
         yield one

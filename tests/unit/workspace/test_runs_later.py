@@ -123,7 +123,6 @@ LINKS_HELD = [
         b".aws",
         b".kube",
         b".run",
-        b".mise",
         b".local",
         b".bundle",
         b"hooks",

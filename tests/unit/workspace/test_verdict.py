@@ -5,7 +5,7 @@ import pytest
 from supervisor.workspace.change import Change
 from supervisor.workspace.runs_later import RunsLater
 from supervisor.workspace.verdict import judge
-from supervisor.workspace.version import Type
+from supervisor.workspace.version import Type, Version
 from tests.unit.workspace.versions import make_version
 
 
@@ -61,12 +61,9 @@ def test_an_acl_is_held_unless_it_was_there() -> None:
     assert not judge(Change(b"f", "modified", make_version().with_xattrs(acl), new), RunsLater(), 0o755).held
 
 
-@pytest.mark.parametrize("old", ["none", "symlink", "directory"])
-def test_a_symlink_where_a_rule_names_a_directory_is_held(old: Type | str) -> None:
+@pytest.mark.parametrize("before", [None, make_version("symlink", target=b"x"), make_version("directory")])
+def test_a_symlink_where_a_rule_names_a_directory_is_held(before: Version | None) -> None:
     link = make_version("symlink", target=b"vsc")
-    before = {"none": None, "symlink": make_version("symlink", target=b"x"), "directory": make_version("directory")}[
-        old
-    ]
     change = Change(b".vscode", "added" if before is None else "modified", before, link)
     assert judge(change, RunsLater(), 0o755).held
     gone = Change(b".vscode", "deleted", link, None)
