@@ -412,13 +412,28 @@ def _open_cgroups() -> tuple[int, str]:
     root = cgroup.hierarchy()
     if root is None:
         return -1, "no cgroup v2 hierarchy is mounted"
-    path = f"{root}{cgroup.own_group().rstrip('/')}/deskwarden-{os.getpid()}"
+    base = f"{root}{cgroup.own_group().rstrip('/')}"
+    path = f"{base}/deskwarden-{os.getpid()}"
+    _sweep_cgroups(base)
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o755)
         return cgroup.open_dir(path), ""
     except OSError as error:
         return -1, f"no delegated cgroup directory ({path}: {os.strerror(error.errno or 0)})"
+
+
+def _sweep_cgroups(base: str) -> None:
+    """Remove the groups of launchers that were killed; one that still holds a process stays (EBUSY)."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(base):
+            prefix, _, pid = name.partition("-")
+            if prefix == "deskwarden" and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+                for below in [entry.path for entry in os.scandir(f"{base}/{name}") if entry.is_dir()]:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(below)
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{base}/{name}")
 
 
 def _remove_cgroups(fd: int) -> None:

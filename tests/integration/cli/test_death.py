@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import DAEMON, Service, is_gone, program, wait_until
+from supervisor.linux.cgroup import hierarchy, own_group
+from tests.service import DAEMON, Service, is_gone, program, serving, wait_until
 
 TICK = """
     number = 0
@@ -218,3 +219,13 @@ def test_children_of_the_agent_stand_still_too(own: Service) -> None:
     time.sleep(1)
     assert [_cpu_ticks(pid) for pid in children] == before
     wait_until("all are killed", lambda: all(is_gone(pid) for pid in (init, agent, *children)), 15)
+
+
+def test_the_cgroups_of_a_killed_launcher_are_swept_by_the_next() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: an ordinary user has no cgroup directory here")
+    root = Path(hierarchy() or "") / own_group().strip("/")
+    left = root / "deskwarden-4194305"  # above pid_max: never a living process
+    (left / "c1").mkdir(parents=True)
+    with serving():
+        assert not left.exists()
