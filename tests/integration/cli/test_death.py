@@ -18,8 +18,9 @@ TICK = """
     number = 0
     while True:
         number += 1
-        with open("ticks", "w") as file:
+        with open("next", "w") as file:
             file.write(str(number))
+        os.replace("next", "ticks")  # it is stopped at any moment: never between truncating and writing
         time.sleep(0.01)
 """
 
