@@ -1,30 +1,15 @@
-"""One service a file; each test has folders of its own."""
+"""Everything here attacks a real service, and a file that must stay as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.service import Service, serving
+from tests.service import Service
+from tests.service_fixtures import service, tidy, workspace
 
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with serving() as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def tidy(service: Service) -> Iterator[None]:
-    yield
-    service.tidy()
-
-
-@pytest.fixture
-def workspace(service: Service) -> Path:
-    return service.folder()
+__all__ = ["service", "tidy", "victim", "workspace"]
 
 
 @pytest.fixture

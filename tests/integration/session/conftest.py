@@ -1,21 +1,5 @@
-"""One service for the tests of a session; each test has a folder of its own."""
+"""Everything here drives a real service."""
 
-from __future__ import annotations
+from tests.service_fixtures import service, tidy, workspace
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.service import Service, serving
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with serving() as one:
-        yield one
-
-
-@pytest.fixture
-def workspace(service: Service) -> Path:
-    return service.folder()
+__all__ = ["service", "tidy", "workspace"]
