@@ -21,7 +21,7 @@ from supervisor.errors import DeskwardenError, RefusedError, UsageError, to_wire
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import State as LayerPresence
 from supervisor.session.channel import Channel
-from supervisor.session.console import LogReader, chunks_of
+from supervisor.session.console import Console, LogReader, chunks_of
 from supervisor.session.launch import Request
 from supervisor.session.review import Reviews, is_in
 from supervisor.session.service import Caller, SessionService
@@ -33,8 +33,9 @@ _LONGEST_S: Final = 366 * 86400
 # Below these no program starts: the init, a shell and one command; an interpreter.
 _LEAST: Final = {"memory_bytes": 16 << 20, "pids": 4}
 _FLAGS: Final = {"memory_bytes": "--memory", "pids": "--pids"}
-# After Ctrl-Z the kernel stops the job at once; this is how long we wait to see it.
+# After Ctrl-Z the job stops as soon as it runs again; looked for twenty times a second, for two seconds.
 _SUSPEND_LOOK_S: Final = 0.05
+_SUSPEND_LOOKS: Final = 40
 _CTRL_Z: Final = b"\x1a"
 
 
@@ -245,6 +246,18 @@ async def _card(conversation: Conversation, record: Record) -> dict[str, Any]:
     return card
 
 
+async def _look_for_stop(channel: Channel, console: Console, parent_pid: int) -> None:
+    """Tell the client when Ctrl-Z stopped its command; a busy machine may take a while to stop it."""
+    for _ in range(_SUSPEND_LOOKS):
+        await asyncio.sleep(_SUSPEND_LOOK_S)
+        if console.client is not channel:
+            return
+        if console.foreground_stopped(parent_pid):
+            with contextlib.suppress(OSError):
+                await channel.send(protocol.SUSPENDED)
+            return
+
+
 async def _carry_input(conversation: Conversation, session: Session, execution: Execution, key: str) -> bool:
     """Read the client's frames; returns True when it detached, False when it went away."""
     console = execution.console
@@ -257,9 +270,8 @@ async def _carry_input(conversation: Conversation, session: Session, execution: 
         if kind == protocol.STDIN:
             await console.feed(body)
             if console.is_terminal and _CTRL_Z in body:
-                await asyncio.sleep(_SUSPEND_LOOK_S)
-                if console.foreground_stopped():
-                    await conversation.channel.send(protocol.SUSPENDED)
+                parent = 0 if key else session.record.pid
+                conversation.service.spawn(_look_for_stop(conversation.channel, console, parent), "look for a stop")
         elif kind == protocol.WINDOW and len(body) == 4:
             console.resize(*struct.unpack("HH", body))
         elif kind == protocol.SIGNAL and len(body) == 1:

@@ -190,16 +190,21 @@ class Console:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._input, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def foreground_stopped(self) -> bool:
-        """Return whether the terminal's foreground job is stopped (Ctrl-Z without a shell to take over)."""
+    def foreground_stopped(self, parent_pid: int) -> bool:
+        """Return whether the terminal's foreground job is stopped, and is the command itself.
+
+        A shell's job has the shell as its parent, which takes the terminal back; the command has *parent_pid* (the
+        init, or 0 for any).
+        """
         if not self.is_terminal or self._input < 0:
             return False
         try:
             group = struct.unpack("i", fcntl.ioctl(self._input, termios.TIOCGPGRP, b"\0" * 4))[0]
             with open(f"/proc/{group}/stat", "rb") as file:
-                return file.read().rpartition(b")")[2].split()[0] == b"T"
-        except OSError:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+        except (OSError, ValueError):
             return False
+        return state == b"T" and parent_pid in (0, int(parent))
 
     def replay(self) -> bytes:
         """Return the newest output, for a client that attaches."""
