@@ -65,6 +65,7 @@ class Run:
 
     kernel: str
     halves: tuple[Half, ...]
+    left_out: tuple[str, ...] = ()
 
     def problems(self, wanted: Iterable[str]) -> Iterator[str]:
         """Name each half of *wanted* that did not pass."""
@@ -77,7 +78,7 @@ class Run:
 
 def parse(lines: Iterable[str]) -> Run:
     """Read the guest's log. Nothing in it is trusted to be whole: the machine may have stopped at any line."""
-    kernel, halves = "", list[Half]()
+    kernel, halves, left_out = "", list[Half](), list[str]()
     in_summary = False
     for line in (raw.rstrip() for raw in lines):
         if line.startswith("@@ "):
@@ -85,6 +86,8 @@ def parse(lines: Iterable[str]) -> Run:
             word, _, rest = line[3:].partition(" ")
             if word == "kernel":
                 kernel = rest
+            elif word == "left-out":
+                left_out.append(rest)
             elif word == "begin":
                 halves.append(Half(rest))
             elif halves:
@@ -94,7 +97,7 @@ def parse(lines: Iterable[str]) -> Run:
         elif halves:
             in_summary = in_summary or "short test summary info" in line
             _read_pytest(halves[-1], line, in_summary)
-    return Run(kernel, tuple(halves))
+    return Run(kernel, tuple(halves), tuple(left_out))
 
 
 def _note(half: Half, text: str) -> None:
@@ -120,16 +123,18 @@ def _read_pytest(half: Half, line: str, in_summary: bool) -> None:
         half.failed.append(listed[2])
 
 
-def render(run: Run, wanted: Sequence[str], date: str, acceleration: str) -> str:
+def render(run: Run, wanted: Sequence[str], date: str) -> str:
     """Return the page that tells what was found."""
     problems = list(run.problems(wanted))
-    lines = [_PREFACE, "## Last run", "", f"{date}, Linux {run.kernel or 'not reached'}, qemu with {acceleration}.", ""]
+    lines = [_PREFACE, "## Last run", "", f"{date}, Linux {run.kernel or 'not reached'}.", ""]
     lines += ["| account | result | tests | time |", "|---|---|---|---|"]
     lines += [
         f"| {_CALLED[half.name]} | {half.problem or 'passed'} | {half.counts or 'none'} | {_minutes(half.seconds)} |"
         for half in run.halves
     ]
     lines += ["", "Not passed: " + "; ".join(problems) + "." if problems else "Both accounts passed.", ""]
+    if run.left_out:
+        lines += ["Left out:", "", *("- `{}`: {}".format(*one.partition(" ")[::2]) for one in run.left_out), ""]
     for half in run.halves:
         lines += _section(half)
     return "\n".join(lines).rstrip() + "\n"
@@ -151,14 +156,13 @@ def main(argv: Sequence[str]) -> int:
     """Print the result, write the document if one is named, and return 0 only if all that was wanted passed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--wanted", required=True, type=str.split)
-    parser.add_argument("--acceleration", default="tcg")
     parser.add_argument("--document", type=Path)
     parser.add_argument("log", type=Path)
     words = parser.parse_args(argv)
     run = parse(words.log.read_text(encoding="utf-8", errors="replace").splitlines())
     if words.document:
         date = dt.datetime.now(dt.UTC).date().isoformat()
-        words.document.write_text(render(run, words.wanted, date, words.acceleration), encoding="utf-8")
+        words.document.write_text(render(run, words.wanted, date), encoding="utf-8")
     for half in run.halves:
         print(f"{_CALLED[half.name]}: {half.counts or 'no result'} in {_minutes(half.seconds)}")
     problems = list(run.problems(words.wanted))

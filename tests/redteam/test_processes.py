@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import Service, outside, program, wait_until
+from tests.service import PATIENCE, Service, outside, program, wait_until
 
 
 def test_no_process_of_the_host_is_visible(service: Service, workspace: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_fork_bomb_ends_with_its_session(service: Service, workspace: Path) ->
     start = time.monotonic()
     other = service.run("run", "--", "true", cwd=service.folder())
     assert other.returncode == 0, other
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 10 * PATIENCE
     assert service.run("kill", session).returncode == 0
     uid = service.session(session)["agent_uid"]
     wait_until("all of the bomb is gone", lambda: _pids_of(uid, workspace) == [])
