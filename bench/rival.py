@@ -16,7 +16,7 @@ from typing import Any, Final
 _FIRST_FD: Final = 10
 # `--dev /dev` makes these itself.
 _MADE_BY_DEV: Final = frozenset(("/dev/pts", "/dev/ptmx", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"))
-_SKIPPED: Final = frozenset(("root", "loopback", "keyring", "sysctl", "protect", "limits", "pivot"))
+_SKIPPED: Final = frozenset(("root", "loopback", "keyring", "sysctl", "protect", "limits", "pivot", "seal"))
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ def arguments(plan: dict[str, Any], exists: Callable[[str], bool] = os.path.exis
     """
     result = Arguments()
     result.words += ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    for operation in plan["operations"]:
+    for operation in [*plan["base"], *plan["operations"]]:
         result.words += _words(operation, result, exists)
     command = plan["command"]
     result.words += ["--chdir", command["directory"], "--clearenv"]

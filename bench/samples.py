@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 Sample = Callable[[], float]
 
 
-def interleave(candidates: Mapping[str, Sample], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+def interleave(
+    candidates: Mapping[str, Sample], rounds: int, warm_up: int = 1, pause_s: float = 0.0
+) -> dict[str, list[float]]:
     """Call every candidate once a round, in an order that turns, and return the values without the warm-up rounds.
+
+    *pause_s* before each sample lets what the one before left to do come to its end, for every candidate alike.
 
     Raises:
         ValueError: No round would be left to count.
@@ -25,6 +30,7 @@ def interleave(candidates: Mapping[str, Sample], rounds: int, warm_up: int = 1) 
     for number in range(warm_up + rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:  # nobody always runs right after the same neighbour
+            time.sleep(pause_s)
             value = candidates[name]()
             if number >= warm_up:
                 values[name].append(value)

@@ -1,7 +1,7 @@
 """What the launcher's children do: read a plan, build, confine, exec. Every path ends in exec or `os._exit`.
 
-Standard library only. The child answers on the socket that brought the plan: one message ``prepared`` (with the
-terminal's master, when there is one), then end-of-file when exec worked, or an ``error``.
+Standard library only. The child answers on the socket that brought the plan: one message ``prepared`` (with a session's
+mount namespace, and the terminal's master, when there is one), then end-of-file when exec worked, or an ``error``.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import signal
 import socket
 import stat
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from supervisor.errors import DeskwardenError, LaunchError, NotFoundError, RefusedError, to_wire
-from supervisor.linux import mount, seqpacket
+from supervisor.linux import seqpacket
 from supervisor.linux.clone import CloneFlags, setns, unshare
 from supervisor.linux.execve import fexecve
 from supervisor.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from supervisor.sandbox import confine
-from supervisor.sandbox.operations import Context, Keyring, Limits, Operation, Overlay, open_terminal
+from supervisor.sandbox.operations import Context, Keyring, Limits, MakeRoot, Operation, Overlay, open_terminal
 from supervisor.sandbox.probe import probe_all
 
 _STDIO_COUNT: Final = 3
-
+# What the launcher says at a spare's gate, each with a socket; a spare answers BASE when it has built one.
+BASE: Final = b"base"
+PLAN: Final = b"plan"
 
 # What Python and the launcher itself changed; `reset_signals` did the rest when the launcher started.
 LAUNCHER_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
@@ -83,13 +85,18 @@ def reset(keep: set[int]) -> None:
         del os.environ[name]
 
 
-def _receive_plan(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def _receive_plan(sock: socket.socket) -> tuple[dict[str, Any], dict[int, int]]:
+    """Return a plan and its descriptors, by the index that the plan has for each (in order, unless it says)."""
     received = seqpacket.receive_json(sock)
     if received is None:
         os._exit(125)
-    plan, fds = received
+    plan, received_fds = received
     # Descriptors 0-2 are the agent's: a source must never sit there.
-    return plan, [fd if fd >= _STDIO_COUNT else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _STDIO_COUNT) for fd in fds]
+    fds = [fd if fd >= _STDIO_COUNT else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _STDIO_COUNT) for fd in received_fds]
+    indices = plan.get("indices", list(range(len(fds))))
+    if not isinstance(indices, list) or len(set(indices)) != len(fds) or any(type(one) is not int for one in indices):
+        raise RefusedError("launcher refused the plan: want one index for each descriptor that came with it")
+    return plan, dict(zip(indices, fds, strict=True))
 
 
 def _acquire(operations: list[Operation], context: Context) -> None:
@@ -99,8 +106,8 @@ def _acquire(operations: list[Operation], context: Context) -> None:
         raise LaunchError("clone the mounts of the plan's descriptors", error.errno or 0) from error
 
 
-def _execute_all(operations: list[Operation], context: Context, fail_at: int | None) -> None:
-    for number, operation in enumerate(operations):
+def _execute_all(operations: list[Operation], context: Context, fail_at: int | None, first: int = 0) -> None:
+    for number, operation in enumerate(operations, first):
         try:
             if number == fail_at:
                 raise OSError(errno.EIO, "failed by the test")
@@ -112,39 +119,83 @@ def _execute_all(operations: list[Operation], context: Context, fail_at: int | N
             raise LaunchError(operation.describe(), error.errno or 0, text) from error
 
 
+class _Site:
+    """The place where a sandbox is built: the launcher's mount namespace, where sources are, and the sandbox's own."""
+
+    def __init__(self) -> None:
+        self._outside = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self.mounts = -1
+        self._steps = 0
+        self.context = Context({})
+
+    @property
+    def has_base(self) -> bool:
+        return self.mounts >= 0
+
+    def receive_base(self, sock: socket.socket, fail_at: int | None = None) -> None:
+        """Leave the host's tree for a new root, as the message on *sock* says."""
+        plan, fds = _receive_plan(sock)
+        base = confine.check_base(plan, fds)
+        self.context.fds = fds
+        _acquire(base, self.context)
+        unshare(CloneFlags.NEWNS)
+        self.mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        _execute_all(base, self.context, fail_at)
+        self._steps = len(base)
+        seqpacket.close_all(list(fds.values()))
+
+    def build_session(self, operations: list[Operation], fds: Mapping[int, int], fail_at: int | None) -> list[str]:
+        """Build on the base; returns the findings. Sources are cloned where they are, and attached inside."""
+        self.context.fds = fds
+        setns(self._outside, CloneFlags.NEWNS)
+        _acquire(operations, self.context)
+        setns(self.mounts, CloneFlags.NEWNS)
+        os.close(self._outside)
+        _execute_all(operations, self.context, fail_at, self._steps)
+        return self.context.findings
+
+
 def start_spare(gate: socket.socket, init_fd: int, lifeline: int, rootless: bool) -> NoReturn:
-    """Wait, as PID 1 of new namespaces, for the socket that brings a plan; exit when the launcher is gone."""
+    """Wait, as PID 1 of new namespaces, for the socket that brings a plan; exit when the launcher is gone.
+
+    Before that a socket with a base may come. It is built at once and said to be, so that the launcher knows; one that
+    cannot be built ends this spare, and the next session hears why when it tries the same.
+    """
     try:
         reset({gate.fileno(), init_fd, lifeline})
+        site = _Site()
         payload, fds = seqpacket.receive(gate)
+        if payload == BASE:
+            with socket.socket(fileno=fds[0]) as sock:
+                site.receive_base(sock)
+            seqpacket.send(gate, BASE)
+            payload, fds = seqpacket.receive(gate)
         if not payload:
             os._exit(0)
         gate.close()
     except BaseException:  # noqa: BLE001 - a forked child: nothing may unwind into the parent's frames
         os._exit(125)
-    start_session(socket.socket(fileno=fds[0]), init_fd, lifeline, rootless)
+    start_session(socket.socket(fileno=fds[0]), site, init_fd, lifeline, rootless)
 
 
-def start_session(sock: socket.socket, init_fd: int, lifeline: int, rootless: bool) -> NoReturn:
+def start_session(sock: socket.socket, site: _Site, init_fd: int, lifeline: int, rootless: bool) -> NoReturn:
     """Build the sandbox as its PID 1 and exec the init, which starts the agent."""
 
     def body() -> None:
         plan, fds = _receive_plan(sock)
-        operations, confinement = confine.check_plan(plan, len(fds), rootless)
-        confine.check_builds_root(operations)
-        context = Context(fds)
-        _acquire(operations, context)
-        unshare(CloneFlags.NEWNS)
-        _execute_all(operations, context, plan.get("fail_at"))
+        operations, confinement = confine.check_plan(plan, fds, rootless)
+        confine.check_builds_on_base(operations)
+        if not site.has_base:
+            site.receive_base(sock, plan.get("fail_at"))
+        findings = site.build_session(operations, fds, plan.get("fail_at"))
         command = _Command.of(plan, fds)
         master = command.connect(confinement)
         command.enter_directory()
         program = command.find_program()
-        answer = {"event": "prepared", "findings": context.findings, "program": program}
-        seqpacket.send_json(sock, answer, (master,) if master is not None else ())
-        if master is not None:
-            os.close(master)
-        for fd in fds:
+        answer = {"event": "prepared", "mounts": True, "findings": findings, "program": program}
+        out = (site.mounts,) if master is None else (site.mounts, master)
+        seqpacket.send_json(sock, answer, out)
+        for fd in (*out, *fds.values()):
             if fd not in command.stdio:
                 os.close(fd)
         confine.confine(confinement, lifeline)
@@ -165,7 +216,7 @@ def start_exec(
     def body() -> None:
         reset({sock.fileno(), target_pidfd, lifeline})
         plan, fds = _receive_plan(sock)
-        operations, confinement = confine.check_plan(plan, len(fds), rootless)
+        operations, confinement = confine.check_plan(plan, fds, rootless)
         for operation in operations:
             if not isinstance(operation, Limits | Keyring):
                 raise RefusedError(f"launcher refused the plan: an exec mounts nothing, not even {operation.op}")
@@ -175,20 +226,20 @@ def start_exec(
         if pid:
             seqpacket_fd = sock.fileno()
             os.close(seqpacket_fd)
-            for fd in fds:
+            for fd in fds.values():
                 os.close(fd)
             os._exit(target_status(pid))
         run_guarded(sock, lambda: inner(plan, fds, operations, confinement))
 
     def inner(
-        plan: dict[str, Any], fds: list[int], operations: list[Operation], confinement: confine.Confinement
+        plan: dict[str, Any], fds: dict[int, int], operations: list[Operation], confinement: confine.Confinement
     ) -> None:
         _execute_all(operations, Context(fds), None)
         command = _Command.of(plan, fds)
         master = command.connect(confinement)
         command.enter_directory()
         program = command.find_program()
-        answer = {"event": "prepared", "findings": [], "program": program}
+        answer = {"event": "prepared", "mounts": False, "findings": [], "program": program}
         seqpacket.send_json(sock, answer, (master,) if master is not None else ())
         if master is not None:
             os.close(master)
@@ -204,12 +255,12 @@ def start_review(sock: socket.socket) -> NoReturn:
     def body() -> None:
         reset({sock.fileno()})
         plan, fds = _receive_plan(sock)
-        operations = confine.check_operations(plan, len(fds))
+        operations = confine.check_operations(plan, fds)
         context = Context(fds)
         _acquire(operations, context)
-        # The layers are attached for a moment, and nobody else is to see that.
+        # A tree of its own, in case layers have to be attached: nobody else is to see that.
         unshare(CloneFlags.NEWNS)
-        mount.set_propagation("/", mount.MS_REC | mount.MS_PRIVATE)
+        MakeRoot().execute(context)
         made = []
         for operation in operations:
             if not isinstance(operation, Overlay) or not operation.detached:
@@ -242,7 +293,7 @@ def start_probe(sock: socket.socket) -> NoReturn:
 class _Command:
     """What to run: argv, environment, directory, and the three descriptors or a terminal."""
 
-    def __init__(self, plan: dict[str, Any], fds: list[int]) -> None:
+    def __init__(self, plan: dict[str, Any], fds: Mapping[int, int]) -> None:
         command = plan.get("command")
         if not isinstance(command, dict) or not command.get("argv"):
             raise RefusedError("launcher refused the plan: it names no command")
@@ -253,12 +304,12 @@ class _Command:
         terminal = command.get("terminal")
         self.terminal: tuple[int, int] | None = (int(terminal[0]), int(terminal[1])) if terminal else None
         indices = [] if self.terminal else command.get("stdio", [])
-        if not self.terminal and (len(indices) != _STDIO_COUNT or not all(0 <= i < len(fds) for i in indices)):
+        if not self.terminal and (len(indices) != _STDIO_COUNT or not all(index in fds for index in indices)):
             raise RefusedError("launcher refused the plan: it names neither a terminal nor three descriptors")
         self.stdio = [fds[index] for index in indices]
 
     @classmethod
-    def of(cls, plan: dict[str, Any], fds: list[int]) -> _Command:
+    def of(cls, plan: dict[str, Any], fds: Mapping[int, int]) -> _Command:
         return cls(plan, fds)
 
     @property

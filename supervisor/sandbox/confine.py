@@ -12,6 +12,7 @@ import base64
 import os
 import signal
 import stat
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,11 +21,15 @@ from supervisor.linux import caps, landlock, prctl, seccomp
 from supervisor.linux.clone import CloneFlags, map_own_ids, unshare
 from supervisor.sandbox.operations import (
     FD_FIELDS,
+    Hostname,
+    Keyring,
+    Limits,
     MakeRoot,
     MountFs,
     Operation,
     Overlay,
     Pivot,
+    Seal,
     Sysctl,
     from_json,
 )
@@ -44,6 +49,9 @@ _FILE_SYSTEMS: Final = {
 _OVERLAY_OPTIONS: Final = {"index", "metacopy", "nfs_export", "redirect_dir", "userxattr", "uuid", "volatile", "xino"}
 # Each of these belongs to a namespace of the sandbox; most of /proc/sys is the whole machine's.
 _SYSCTLS: Final = ("vm.memfd_noexec",)
+# A base is built before it is known for whom.
+_OF_ONE_SESSION: Final = frozenset({Hostname, Keyring, Limits, Overlay, Seal})
+_ENDS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,11 @@ _ACCESS: Final = {
 }
 
 
-def check_plan(plan: dict[str, Any], fd_count: int, rootless: bool) -> tuple[list[Operation], Confinement]:
+def check_plan(plan: dict[str, Any], indices: Container[int], rootless: bool) -> tuple[list[Operation], Confinement]:
     """Turn a plan's JSON into operations and a confinement, or refuse it.
+
+    Args:
+        indices: The plan's indices of the descriptors that came with it.
 
     Raises:
         RefusedError: It lacks an agent uid, no_new_privs, empty capabilities or seccomp, or names a path where a
@@ -106,21 +117,21 @@ def check_plan(plan: dict[str, Any], fd_count: int, rootless: bool) -> tuple[lis
     if not filter_bytes or len(filter_bytes) % seccomp.SOCK_FILTER_SIZE:
         raise _refuse("carries no seccomp filter")
     rules = _landlock_rules(plan)
-    operations = check_operations(plan, fd_count)
+    operations = check_operations(plan, indices)
     return operations, Confinement(uid, gid, rootless, filter_bytes, rules, landlock.abi_version())
 
 
-def check_operations(plan: dict[str, Any], fd_count: int) -> list[Operation]:
-    """Return the plan's operations, each source an index into the *fd_count* descriptors that came with it."""
-    raw = plan.get("operations")
+def check_operations(plan: dict[str, Any], indices: Container[int], part: str = "operations") -> list[Operation]:
+    """Return the operations of one part of the plan, each source one of the *indices* that came with it."""
+    raw = plan.get(part)
     if not isinstance(raw, list) or not raw:
-        raise _refuse("has no operations")
+        raise _refuse(f"has no {part}")
     operations = []
     for item in raw:
         for name in FD_FIELDS:
             value = item.get(name) if isinstance(item, dict) else None
             for index in value if isinstance(value, list) else [] if value is None else [value]:
-                if type(index) is not int or not 0 <= index < fd_count:
+                if type(index) is not int or index not in indices:
                     raise _refuse(f"operation {item.get('op')}: {name} is {index!r}, want a descriptor's index")
         try:
             operations.append(from_json(item))
@@ -130,14 +141,30 @@ def check_operations(plan: dict[str, Any], fd_count: int) -> list[Operation]:
     return operations
 
 
-def check_builds_root(operations: list[Operation]) -> None:
-    """Refuse a session that would start in the host's own tree.
+def check_base(plan: dict[str, Any], indices: Container[int]) -> list[Operation]:
+    """Return the operations of the base, which leaves the host's tree for a new root.
 
     Raises:
-        RefusedError: It does not begin with a new root, or does not end in it.
+        RefusedError: It does not begin with a new root and end in it, or holds what belongs to one session.
     """
-    if not isinstance(operations[0], MakeRoot) or not isinstance(operations[-1], Pivot):
-        raise _refuse("does not begin with a new root and end with pivot_root")
+    base = check_operations(plan, indices, "base")
+    kinds = [type(operation) for operation in base]
+    if kinds[0] is not MakeRoot or kinds[-1] is not Pivot or kinds.count(MakeRoot) + kinds.count(Pivot) != _ENDS:
+        raise _refuse("does not begin with a new root and end its base with pivot_root")
+    if not _OF_ONE_SESSION.isdisjoint(kinds):
+        raise _refuse("has in its base what belongs to one session")
+    return base
+
+
+def check_builds_on_base(operations: list[Operation]) -> None:
+    """Refuse a session that would leave its base, or leave it writable.
+
+    Raises:
+        RefusedError: It has a root of its own, or does not end with the seal.
+    """
+    kinds = [type(operation) for operation in operations]
+    if MakeRoot in kinds or Pivot in kinds or kinds[-1] is not Seal or kinds.count(Seal) != 1:
+        raise _refuse("does not keep to its base and end with the seal")
 
 
 def _check_values(operation: Operation) -> None:

@@ -5,7 +5,8 @@ parent never reads a plan: it passes the plan's socket on to a child (`child`), 
 
 Control messages, daemon to launcher (JSON; each answered by one message with the same ``seq``)::
 
-    session {id} + plan socket           start a sandbox            → {pid} + pidfd
+    session {id, base} + plan socket     start a sandbox            → {pid, has_base} + pidfd
+    prepare {base} + base's socket       build a base ahead         → {}
     exec    {id, exec} + plan socket     one more command in it     → {pid} + pidfd
     review  {id} + plan socket           detached overlays          → {}
     probe   + answer socket              the layers, found as root  → {}
@@ -18,6 +19,10 @@ Control messages, daemon to launcher (JSON; each answered by one message with th
     continue {id}                        SIGCONT to every process inside
 
 and launcher to daemon, unasked: ``{"event": "exit", "id", "exec", "status"}``.
+
+``base`` is the daemon's name for what a base consists of, down to device and inode of each source. A session whose base
+was built ahead gets it (``has_base``), and its plan comes without one. Bases are dropped when the machine's mounts
+change: they hold clones of what was mounted when they were built.
 
 When the daemon dies every session is frozen at once and killed after `TAKE_BACK_S`; when the launcher dies every
 PID 1 dies with it (PR_SET_PDEATHSIG). Standard library only; started before gRPC.
@@ -52,6 +57,9 @@ INITS: Final = ("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/bin/dumb-ini
 # Owner on disk of an overlay's own files in root's sessions, where id 0 stands for the agent.
 UNOWNED_ID: Final = AGENT_UID_LAST + 1
 HAND_MODULE: Final = "supervisor.workspace.hand"
+# How many profiles (with their limits) are held ready, and how long a session waits for a base that is being built.
+BASES: Final = 3
+BASE_WAIT_S: Final = 0.25
 
 
 @dataclass(slots=True)
@@ -67,15 +75,16 @@ class Tree:
     frozen: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spare:
-    """A cloned sandbox that waits for its plan; the socket arrives through `gate`."""
+    """A cloned sandbox that waits for its plan; the socket arrives through `gate`. Not ready: it builds a base."""
 
     pid: int
     pidfd: int
     gate: socket.socket
     cgroup_fd: int
     cgroup_name: str
+    is_ready: bool = True
 
 
 class Launcher:
@@ -90,9 +99,12 @@ class Launcher:
         self._cgroups_fd, self.cgroup_finding = _open_cgroups()
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
+        self._mounts_fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll.register(self._mounts_fd, select.POLLPRI)
         self._by_pidfd: dict[int, Tree] = {}
         self._farewell = False
         self._spare: Spare | None = None
+        self._bases: dict[str, Spare] = {}
         self._count = 0
 
     def serve(self) -> None:
@@ -108,7 +120,9 @@ class Launcher:
         )
         while self._wait_once(None if self._spare else 0):
             pass
-        self._drop_spare()
+        if self._spare is not None:
+            self._drop(self._spare)
+        self._drop_bases()
         self._end_all()
 
     def _controllers(self) -> tuple[str, ...]:
@@ -120,7 +134,11 @@ class Launcher:
             with contextlib.suppress(LaunchError):  # the next session asks again, and hears why
                 self._spare = self._make_spare()
             events = self._poll.poll(None)
+        if any(fd == self._mounts_fd for fd, _events in events):
+            self._drop_bases()  # before a session of the same round takes one
         for fd, _events in events:
+            if fd == self._mounts_fd:
+                continue
             if fd == self._control.fileno():
                 if not self._answer_one():
                     return False
@@ -162,8 +180,11 @@ class Launcher:
     def _do(self, request: dict[str, Any], fds: list[int]) -> tuple[tuple[int, ...], list[int], dict[str, Any]]:
         """Carry out one request; returns descriptors to send, those of them to close after, and fields."""
         what = request["do"]
-        if what in ("session", "exec", "hand"):
-            tree = {"session": self._session, "exec": self._exec, "hand": self._hand}[what](request, fds)
+        if what == "session":
+            tree, has_base = self._session(request, fds)
+            return (tree.pidfd,), [], {"pid": tree.pid, "has_base": has_base}
+        if what in ("exec", "hand"):
+            tree = {"exec": self._exec, "hand": self._hand}[what](request, fds)
             return (tree.pidfd,), [], {"pid": tree.pid}
         if what in ("review", "probe"):
             self._helper(str(what), fds)
@@ -172,12 +193,20 @@ class Launcher:
             return (mapping,), [mapping], {}
         elif what == "store":
             self._store(request, fds)
+        elif what in ("freeze", "thaw"):
+            return (), [], {"bound_ms": self._set_frozen(self._tree(request), what == "freeze")}
+        else:
+            self._do_quietly(str(what), request, fds)
+        return (), [], {}
+
+    def _do_quietly(self, what: str, request: dict[str, Any], fds: list[int]) -> None:
+        """Carry out a request that has nothing to answer."""
+        if what == "prepare":
+            self._prepare(str(request["base"]), fds)
         elif what == "remove":
             self._remove(fds, str(request["name"]))
         elif what == "signal":
             self._signal(request)
-        elif what in ("freeze", "thaw"):
-            return (), [], {"bound_ms": self._set_frozen(self._tree(request), what == "freeze")}
         elif what == "continue":
             signal_all_inside(self._tree(request).pidfd, signal.SIGCONT)
         elif what == "kill":
@@ -186,31 +215,59 @@ class Launcher:
             self._farewell = True
         else:
             raise RefusedError(f"launcher: unknown request {what!r}")
-        return (), [], {}
 
     # ---- starting ----
 
-    def _session(self, request: dict[str, Any], fds: list[int]) -> Tree:
+    def _session(self, request: dict[str, Any], fds: list[int]) -> tuple[Tree, bool]:
         key = str(request["id"])
         if key in self._trees or not key.isalnum():
             raise RefusedError(f"launcher: bad session id {key!r}")
-        spare = self._spare or self._make_spare()
-        self._spare = None
+        based = self._take_base(str(request.get("base") or ""))
+        spare = based or self._take_spare()
         tree = self._keep(Tree(key, spare.pid, spare.pidfd, "session", spare.cgroup_fd, spare.cgroup_name))
         try:
             self._limit(spare.cgroup_fd, request.get("limits") or {})
-            seqpacket.send(spare.gate, b"plan", (fds[0],))
+            seqpacket.send(spare.gate, child.PLAN, (fds[0],))
         except OSError:
             self._kill(tree)
             raise
         finally:
             spare.gate.close()
-        return tree
+        return tree, based is not None
+
+    def _prepare(self, base: str, fds: list[int]) -> None:
+        """Have a spare build *base* ahead; the oldest of more than `BASES` goes."""
+        if base in self._bases:
+            return
+        spare = self._take_spare()
+        spare.is_ready = False
+        self._bases[base] = spare
+        with contextlib.suppress(OSError):  # it died: `_take_base` finds out
+            seqpacket.send(spare.gate, child.BASE, (fds[0],))
+        while len(self._bases) > BASES:
+            self._drop(self._bases.pop(next(iter(self._bases))))
+
+    def _take_base(self, base: str) -> Spare | None:
+        """Return the spare that has built *base*, waiting a moment for one that is at it; None when there is none."""
+        spare = self._bases.pop(base, None)
+        if spare is None or spare.is_ready:
+            return spare
+        with contextlib.suppress(OSError):
+            spare.gate.settimeout(BASE_WAIT_S)
+            if seqpacket.receive(spare.gate)[0] == child.BASE:
+                spare.gate.settimeout(None)
+                return spare
+        self._drop(spare)
+        return None
+
+    def _take_spare(self) -> Spare:
+        spare, self._spare = self._spare or self._make_spare(), None
+        return spare
 
     def _make_spare(self) -> Spare:
         """Clone the next sandbox ahead of its plan: new namespaces cost more than most of what follows.
 
-        It has seen no session and waits on its gate; when the launcher dies the gate closes and it exits.
+        It has seen no session, and waits on its gate; when the launcher dies the gate closes and it exits.
         """
         self._count += 1
         cgroup_fd, name = self._new_cgroup(f"c{self._count}")
@@ -227,13 +284,17 @@ class Launcher:
         theirs.close()
         return Spare(pid, pidfd, ours, cgroup_fd, name)
 
-    def _drop_spare(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.gate.close()
-            os.waitpid(spare.pid, 0)
-            os.close(spare.pidfd)
-            self._drop_cgroup(spare.cgroup_fd, spare.cgroup_name)
+    def _drop_bases(self) -> None:
+        while self._bases:
+            self._drop(self._bases.popitem()[1])
+
+    def _drop(self, spare: Spare) -> None:
+        spare.gate.close()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(spare.pidfd, signal.SIGKILL)
+        os.waitpid(spare.pid, 0)
+        os.close(spare.pidfd)
+        self._drop_cgroup(spare.cgroup_fd, spare.cgroup_name)
 
     def _exec(self, request: dict[str, Any], fds: list[int]) -> Tree:
         target = self._trees[str(request["id"])]
@@ -384,7 +445,7 @@ class Launcher:
         if self._cgroups_fd >= 0:
             _remove_cgroups(self._cgroups_fd)
             os.close(self._cgroups_fd)
-        for fd in (self._lifeline_r, self._lifeline_w, self._init_fd):
+        for fd in (self._lifeline_r, self._lifeline_w, self._init_fd, self._mounts_fd):
             os.close(fd)
 
 

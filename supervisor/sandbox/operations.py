@@ -18,6 +18,7 @@ import socket
 import stat
 import struct
 import termios
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final
 
@@ -35,8 +36,8 @@ TIOCSPTLCK: Final = 0x40045431
 TIOCGPTPEER: Final = 0x5441
 # Where the new root is attached until pivot_root; hidden by it for this process alone.
 _SCAFFOLD: Final = "/tmp"
-# Where the layers of overlays are attached meanwhile; gone with the old root, and nothing reads below it till then.
-_ATTIC: Final = "/sys"
+# Where the layers of overlays are attached meanwhile, stacked; `Seal` lets all of them go.
+_ATTIC: Final = "/.layers"
 _LIMITS: Final = {
     "core": resource.RLIMIT_CORE,
     "data": resource.RLIMIT_DATA,
@@ -51,14 +52,18 @@ _LIMITS: Final = {
 class Context:
     """What the operations of one plan share while they run.
 
-    `findings` are layers that are not as asked for but were allowed to be so; they end up in the enforcement report.
+    Attributes:
+        fds: The descriptors that came with the plan, by the index that the plan has for them.
+        attic: Where layers are attached for overlays, on kernels that want that.
+        findings: Layers that are not as asked for but were allowed to be so, for the enforcement report.
     """
 
-    fds: list[int]
+    fds: Mapping[int, int]
     detached: dict[int, list[int]] = field(default_factory=dict)
     tree: RootTree | None = None
     overlays: dict[int, Overlay] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
+    attic: int | None = None
 
     def source(self, index: Fd) -> int:
         """Return the descriptor behind *index*."""
@@ -78,8 +83,8 @@ class Context:
     def acquire(self, operations: list[Operation]) -> None:
         """Clone every source into a detached mount.
 
-        To be called before unshare(CLONE_NEWNS): the kernel clones only mounts of the caller's own namespace, and the
-        descriptors belong to the namespace that the hand shares with the launcher.
+        To be called in the launcher's mount namespace: the kernel clones only mounts of the caller's own, and the
+        descriptors belong to the one that the hand shares with the launcher.
         """
         for operation in operations:
             if isinstance(operation, Bind):
@@ -87,6 +92,30 @@ class Context:
             elif isinstance(operation, Overlay):
                 layers = operation.lower if operation.stage is None else [*operation.lower, operation.stage]
                 self.detached[id(operation)] = [mount.clone_tree(self.source(index)) for index in layers]
+
+    def attach_layers(self, layers: list[int]) -> None:
+        """Attach layers where nobody sees them, stacked in a mount of their own, so that all can go in one step."""
+        if self.attic is None:
+            self.root.directory(f"{_ATTIC}/x", 0o700)
+            fd = mount.clone_tree(self.root.directory(_ATTIC))
+            try:
+                mount.move_mount(fd, self.root.directory(_ATTIC))
+                self.attic = openat2(fd, b"x", os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT)
+            finally:
+                os.close(fd)
+        for layer in layers:
+            # Private first: on a peer of a host's mount the next one would show there too.
+            mount.mount_setattr(layer, 0, propagation=mount.MS_PRIVATE)
+            mount.move_mount(layer, self.attic)
+
+    def close_attic(self) -> None:
+        """Let go of attached layers and of their place; overlays keep what they took."""
+        if self.attic is not None:
+            os.close(self.attic)
+            mount.umount2(_ATTIC, mount.MNT_DETACH)
+            os.rmdir(f"{_ATTIC}/x")
+            os.rmdir(_ATTIC)
+            self.attic = None
 
 
 def _map_ids(fd: int, userns_fd: int) -> None:
@@ -117,7 +146,7 @@ class MakeRoot:
 
 @dataclass(frozen=True, slots=True)
 class MakeDirectory:
-    """A directory on the root's tmpfs."""
+    """A directory on the root's tmpfs; with mode 0 a stub that only marks a place."""
 
     op: ClassVar[str] = "directory"
     path: str
@@ -127,7 +156,10 @@ class MakeDirectory:
         return f"make directory {self.path} (mode {self.mode:04o})"
 
     def execute(self, context: Context) -> None:
-        context.root.directory(self.path, self.mode)
+        if self.mode:
+            context.root.directory(self.path, self.mode)
+        else:
+            context.root.stub(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,27 +337,37 @@ class Overlay:
             if self.idmap is not None:
                 for layer in layers:
                     _map_ids(layer, context.source(self.idmap))
-            for layer in layers:
-                # Before Linux 6.15 an overlay takes only layers that are attached in the caller's own mount namespace.
-                # Private first: each lies on the one before, and on a peer of a host's mount it would show there too.
-                mount.mount_setattr(layer, 0, propagation=mount.MS_PRIVATE)
-                mount.move_mount(layer, mount.AT_FDCWD, _ATTIC)
             options: dict[str, str | bytes | None] = {key: value or None for key, value in self.options.items()}
             lower_count = len(self.lower)
             options["lowerdir"] = b":".join(b"/proc/self/fd/%d" % fd for fd in layers[:lower_count])
-            if self.stage is not None:
-                # Both through ONE mount (on two the kernel answers EXDEV), with symlinks refused.
-                stage = layers[lower_count]
-                for key, name in (("upperdir", b"upper"), ("workdir", os.fsencode(self.work))):
-                    layers.append(openat2(stage, name, os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT))
-                    options[key] = b"/proc/self/fd/%d" % layers[-1]
             attributes = MountAttr.NOSUID | MountAttr.NODEV
             if self.read_only or self.stage is None:
                 attributes |= MountAttr.RDONLY
-            return mount.new_mount("overlay", options, attributes)
+            try:
+                return self._mount(layers, options, attributes)
+            except OSError as error:
+                # Before Linux 6.15 an overlay takes only layers that are attached in the caller's own mount namespace.
+                if error.errno != errno.EINVAL:
+                    raise
+            context.attach_layers(layers)
+            return self._mount(layers, options, attributes)
         finally:
             for fd in layers:
                 os.close(fd)
+
+    def _mount(self, layers: list[int], options: dict[str, str | bytes | None], attributes: MountAttr) -> int:
+        if self.stage is None:
+            return mount.new_mount("overlay", options, attributes)
+        # Both through ONE mount (on two the kernel answers EXDEV), with symlinks refused.
+        stage = layers[len(self.lower)]
+        upper = openat2(stage, b"upper", os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT)
+        work = openat2(stage, os.fsencode(self.work), os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT)
+        try:
+            options |= {"upperdir": b"/proc/self/fd/%d" % upper, "workdir": b"/proc/self/fd/%d" % work}
+            return mount.new_mount("overlay", options, attributes)
+        finally:
+            os.close(upper)
+            os.close(work)
 
     def read_back(self, context: Context, entry: Mount | None) -> None:
         """Compare the options asked for with those that are active; a missing one is a finding."""
@@ -428,21 +470,35 @@ class Keyring:
 
 @dataclass(frozen=True, slots=True)
 class Pivot:
-    """Make the new root the root, let the old one go, and make the root's tmpfs read-only."""
+    """Make the new root the root, and let the old one go: nothing of the host's tree is in reach, or kept busy."""
 
     op: ClassVar[str] = "pivot"
 
     def describe(self) -> str:
-        return "pivot_root, old root gone, new root read-only"
+        return "pivot_root, old root gone"
 
     def execute(self, context: Context) -> None:
-        active = {entry.mount_id: entry for entry in read(only=frozenset(context.overlays))}
-        for mount_id, overlay in context.overlays.items():
-            overlay.read_back(context, active.get(mount_id))
         os.fchdir(context.root.root_fd)
         mount.pivot_root(".", ".")
         mount.umount2(".", mount.MNT_DETACH)
         os.chdir("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The last step: read the overlays' options back, and make the root's tmpfs read-only."""
+
+    op: ClassVar[str] = "seal"
+
+    def describe(self) -> str:
+        return "read the overlays' options back, root read-only"
+
+    def execute(self, context: Context) -> None:
+        if context.overlays:
+            active = {entry.mount_id: entry for entry in read(only=frozenset(context.overlays))}
+            for mount_id, overlay in context.overlays.items():
+                overlay.read_back(context, active.get(mount_id))
+        context.close_attic()
         mount.mount_setattr(context.root.root_fd, MountAttr.RDONLY)
 
 
@@ -479,6 +535,7 @@ Operation = (
     | Keyring
     | Pivot
     | Limits
+    | Seal
 )
 _CLASSES: Final[dict[str, type[Operation]]] = {
     cls.op: cls
@@ -497,6 +554,7 @@ _CLASSES: Final[dict[str, type[Operation]]] = {
         Keyring,
         Pivot,
         Limits,
+        Seal,
     )
 }
 # The fields that name a descriptor; anything but an index there is refused by the launcher.

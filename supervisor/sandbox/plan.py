@@ -28,6 +28,7 @@ from supervisor.sandbox.operations import (
     Overlay,
     Pivot,
     ProtectTree,
+    Seal,
     Sysctl,
     WriteFile,
     to_json,
@@ -128,8 +129,15 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole launch, as a value."""
+    """A whole launch, as a value.
 
+    Attributes:
+        base: What of the machine every session of this profile shows: its own root with the system's directories,
+            devices and a /proc. Whose session it becomes is not in it, so the launcher may build it ahead.
+        operations: What makes it this session: names, the owner's files, limits.
+    """
+
+    base: tuple[Operation, ...]
     operations: tuple[Operation, ...]
     agent_uid: int
     agent_gid: int
@@ -140,7 +148,7 @@ class Plan:
     cgroup_limits: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form that the launcher's child reads."""
+        """Return the form that the launcher's child reads; the base is a message of its own."""
         return {
             "operations": [to_json(operation) for operation in self.operations],
             "agent": {"uid": self.agent_uid, "gid": self.agent_gid, "inner_userns": self.inner_userns},
@@ -151,10 +159,18 @@ class Plan:
             "command": command_json(self.command),
         }
 
+    def base_json(self) -> dict[str, Any]:
+        """Return the form of the base, which a child reads before or after the rest."""
+        return {"base": [to_json(operation) for operation in self.base]}
+
+    def base_indices(self) -> list[Fd]:
+        """Return which of the plan's descriptors the base needs."""
+        return sorted({operation.source for operation in self.base if isinstance(operation, Bind)})
+
     def describe(self) -> list[str]:
         """Return the plan in words, in the order in which it is carried out."""
         user = "as you" if self.inner_userns else f"as uid {self.agent_uid}, its own"
-        lines = [operation.describe() for operation in self.operations]
+        lines = [operation.describe() for operation in (*self.base, *self.operations)]
         lines.append(f"become the agent ({user}), all capabilities dropped, no_new_privs")
         lines.append("Landlock: " + ", ".join(f"{path} {access}" for path, access in self.landlock))
         lines.append(f"seccomp: {len(self.seccomp) // 8} instructions")
@@ -189,20 +205,19 @@ def build(
         stages: The staged areas among them; in mode ``direct`` the workspace has none.
     """
     profile, name = terms.profile, terms.session_id
-    null = _only(sources, "/dev/null")
-    operations: list[Operation] = [MakeRoot(), Loopback(), Hostname(name), Keyring()]
-    operations += _skeleton(profile, owner, surroundings)
-    operations += [entry for source in sources if source.purpose in ("system", "etc") for entry in _shown(source)]
-    operations += _account_files(owner, surroundings, name)
-    operations += _devices(sources)
-    operations += [Bind(null.fd, f"/proc/{entry}", "/dev/null", device=True, if_exists=True) for entry in MASKED_PROC]
-    operations += _areas(sources, stages, surroundings, terms.mode)
-    operations += _ask_stubs(profile, owner, sources)
-    if surroundings.memfd_noexec is not None:
-        operations.append(Sysctl("vm.memfd_noexec", str(surroundings.memfd_noexec)))
-    operations += [ProtectTree("/proc/sys"), limits(profile, surroundings), Pivot()]
     return Plan(
-        operations=tuple(operations),
+        base=_base(profile, owner, surroundings, sources),
+        operations=(
+            Hostname(name),
+            Keyring(),
+            MountFs("tmpfs", owner.home, _tmpfs(profile, "0700") | _file_owner(surroundings), no_exec=False),
+            *(entry for source in _system(sources) if _below(source.path, owner.home) for entry in _shown(source)),
+            *_account_files(owner, surroundings, name),
+            *_areas(sources, stages, surroundings, terms.mode),
+            *_ask_stubs(profile, owner, sources),
+            limits(profile, surroundings),
+            Seal(),
+        ),
         agent_uid=surroundings.agent_uid,
         agent_gid=surroundings.agent_gid,
         inner_userns=surroundings.rootless,
@@ -226,18 +241,42 @@ def _file_owner(surroundings: Surroundings) -> dict[str, str]:
     return {"uid": str(uid), "gid": str(gid)}
 
 
-def _skeleton(profile: Profile, owner: Owner, surroundings: Surroundings) -> list[Operation]:
-    own = _file_owner(surroundings)
-    size = str(profile.limits.tmp_bytes) if profile.limits.tmp_bytes else "50%"
+def _base(
+    profile: Profile, owner: Owner, surroundings: Surroundings, sources: Sequence[Source]
+) -> tuple[Operation, ...]:
+    null = _only(sources, "/dev/null")
+    system = [source for source in _system(sources) if not _below(source.path, owner.home)]
+    sysctls = [] if surroundings.memfd_noexec is None else [Sysctl("vm.memfd_noexec", str(surroundings.memfd_noexec))]
+    return (
+        MakeRoot(),
+        Loopback(),
+        *_skeleton(profile),
+        *(entry for source in system for entry in _shown(source)),
+        *_devices(sources),
+        *(Bind(null.fd, f"/proc/{entry}", "/dev/null", device=True, if_exists=True) for entry in MASKED_PROC),
+        *sysctls,
+        ProtectTree("/proc/sys"),
+        Pivot(),
+    )
+
+
+def _system(sources: Sequence[Source]) -> list[Source]:
+    return [source for source in sources if source.purpose in ("system", "etc")]
+
+
+def _tmpfs(profile: Profile, mode: str) -> dict[str, str]:
+    return {"mode": mode, "size": str(profile.limits.tmp_bytes) if profile.limits.tmp_bytes else "50%"}
+
+
+def _skeleton(profile: Profile) -> list[Operation]:
     return [
         MountFs("proc", "/proc"),
         MakeDirectory("/dev"),
         MountFs("devpts", "/dev/pts", {"newinstance": "", "ptmxmode": "0666", "mode": "0620"}),
-        MountFs("tmpfs", "/dev/shm", {"mode": "1777", "size": size}),
-        MountFs("tmpfs", "/tmp", {"mode": "1777", "size": size}, no_exec=False),
-        MountFs("tmpfs", "/var/tmp", {"mode": "1777", "size": size}, no_exec=False),
+        MountFs("tmpfs", "/dev/shm", _tmpfs(profile, "1777")),
+        MountFs("tmpfs", "/tmp", _tmpfs(profile, "1777"), no_exec=False),
+        MountFs("tmpfs", "/var/tmp", _tmpfs(profile, "1777"), no_exec=False),
         MountFs("tmpfs", "/run", {"mode": "0755", "size": "4194304"}),
-        MountFs("tmpfs", owner.home, {"mode": "0700", "size": size} | own, no_exec=False),
         MakeSymlink("/dev/ptmx", "pts/ptmx"),
         MakeSymlink("/dev/fd", "/proc/self/fd"),
         MakeSymlink("/dev/stdin", "/proc/self/fd/0"),

@@ -9,6 +9,7 @@ Standard library only: runs in the launcher's child between clone and exec.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ class RootTree:
         """
         return self._directory(parts_of(path), mode, path).fd
 
+    def stub(self, path: str) -> None:
+        """Make an empty directory at *path* that nobody may open; one that is there already stays as it is."""
+        parent, name = self.parent_to_fill(path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0, dir_fd=parent)
+
     def file_target(self, path: str) -> int:
         """Return the file at *path* (O_PATH, the caller's), making it empty where needed."""
         parent, _, name = parts_of(path).rpartition(b"/")
@@ -90,8 +97,8 @@ class RootTree:
         except FileNotFoundError:
             self._check_own(parent, path)
             os.mkdir(last, mode, dir_fd=parent.fd)
-            # Below the agent's home it is the agent's, or it could not write beside what is shown; a stub stays ours.
-            if mode and parent.uid:
+            # Below the agent's home it is the agent's, or it could not write beside what is shown.
+            if parent.uid:
                 os.chown(last, parent.uid, parent.gid, dir_fd=parent.fd, follow_symlinks=False)
             fd = openat2(parent.fd, last, os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT)
         found = self._open[name] = _look(fd)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -62,6 +64,19 @@ class Prepared:
     def close(self) -> None:
         """Close the descriptors."""
         seqpacket.close_all(self.fds)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A running sandbox: its PID 1 as seen outside, its mount namespace (a descriptor), and what is not as asked for.
+
+    Whoever holds the namespace decides when its mounts go: letting go of a staged overlay writes its disk back
+    (syncfs(2)), which can take seconds, and nobody is to wait for that to hear an exit code.
+    """
+
+    pid: int
+    mounts: int
+    findings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,58 +199,93 @@ def complete_environment(
         environment["TERM"] = request.environment.get("TERM", "xterm-256color")
 
 
-async def carry_out(
-    launcher: LauncherClient, session_id: str, plan: Plan, fds: list[int], console: Console, fail_at: int | None = None
-) -> tuple[int, list[str]]:
-    """Have the launcher start the session; returns PID 1's pid (as outside) and the findings.
+async def carry_out(launcher: LauncherClient, session_id: str, plan: Plan, fds: list[int], console: Console) -> Started:
+    """Have the launcher start the session.
 
     Raises:
         LaunchError: A step failed, by name; nothing is left of it.
         NotFoundError: No such command inside. RefusedError: not executable, or the plan was refused.
     """
+    base = {index: fds[index] for index in plan.base_indices()}
     ours, theirs = seqpacket.pair()
     channel = Channel(ours)
     try:
-        try:
+        with theirs:
+            # The plan lies ready when the child looks; the base follows if nobody built it ahead.
+            await _send_part(channel, plan.to_json(), {n: fd for n, fd in enumerate(fds) if n not in base})
             answer, pidfds = await launcher.ask(
-                "session", (theirs.fileno(),), id=session_id, limits=dict(plan.cgroup_limits)
+                "session",
+                (theirs.fileno(),),
+                id=session_id,
+                limits=dict(plan.cgroup_limits),
+                base=base_name(plan, base),
             )
-        finally:
-            theirs.close()
         seqpacket.close_all(pidfds)
-        message = plan.to_json() | ({"fail_at": fail_at} if fail_at is not None else {})
-        findings = await hand_over(channel, message, fds, console)
-        return int(answer["pid"]), findings
+        if not answer["has_base"]:
+            await _send_part(channel, plan.base_json(), base)
+        findings, mounts = await hear(channel, console)
+        return Started(int(answer["pid"]), mounts, findings)
     finally:
         channel.close()
 
 
-async def hand_over(channel: Channel, plan: dict[str, Any], fds: list[int], console: Console) -> list[str]:
-    """Give a plan to the waiting child; returns its findings once the exec has happened."""
-    master = -1
+async def _send_part(channel: Channel, message: dict[str, Any], fds: Mapping[int, int]) -> None:
+    """Send one part of a plan with the descriptors that it needs, unless the child has ended; it said why."""
+    with contextlib.suppress(BrokenPipeError):
+        await channel.send_json(message | {"indices": list(fds)}, tuple(fds.values()))
+
+
+def base_name(plan: Plan, fds: Mapping[int, int]) -> str:
+    """Return what tells one base from another: its steps, and device and inode of each source.
+
+    A base that exists keeps its sources' inodes, so no other file can come to have their numbers.
+    """
+    sources = [(status.st_dev, status.st_ino) for status in map(os.fstat, fds.values())]
+    return hashlib.sha256(json.dumps([plan.base_json(), sources]).encode()).hexdigest()
+
+
+async def build_base_ahead(launcher: LauncherClient, plan: Plan, fds: Mapping[int, int]) -> None:
+    """Have the launcher build this plan's base once more, for the next session that wants the same.
+
+    One that cannot be built is no error here: the next session builds it itself, and says what failed.
+    """
+    ours, theirs = seqpacket.pair()
+    channel = Channel(ours)
+    try:
+        with theirs:
+            await _send_part(channel, plan.base_json(), fds)
+            await launcher.ask("prepare", (theirs.fileno(),), base=base_name(plan, fds))
+    finally:
+        channel.close()
+
+
+async def hear(channel: Channel, console: Console) -> tuple[list[str], int]:
+    """Wait for what a child says of its plan; returns, once the exec has happened, its findings and mount namespace.
+
+    The namespace is -1 for one more command in a session.
+    """
+    fds: list[int] = []
     try:
         async with asyncio.timeout(PREPARE_DEADLINE_S):
-            with contextlib.suppress(BrokenPipeError):
-                await channel.send_json(plan, tuple(fds))
             prepared = await channel.receive_json()
             if prepared is None:
                 raise ServiceError("the sandbox's first process died before it could say why", "deskwarden doctor")
-            message, received = prepared
+            message, fds = prepared
             if message.get("event") == "error":
                 raise from_wire(message["error"])
-            master = received.pop() if received else -1
             last = await channel.receive_json()
             if last is not None:
                 raise from_wire(last[0].get("error", {}))
     except TimeoutError:
+        seqpacket.close_all(fds)
         raise LaunchError("launch", 110, f"not ready after {PREPARE_DEADLINE_S:.0f} s", "deskwarden doctor") from None
     except BaseException:
-        if master >= 0:
-            os.close(master)
+        seqpacket.close_all(fds)
         raise
-    if master >= 0:
-        console.take_terminal(master)
-    return [str(item) for item in message["findings"]]
+    mounts = fds.pop(0) if message["mounts"] else -1
+    if fds:
+        console.take_terminal(fds.pop())
+    return [str(item) for item in message["findings"]], mounts
 
 
 def enforcement_report(

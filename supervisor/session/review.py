@@ -58,6 +58,7 @@ class Reviews:
         try:
             if opened["empty"] and do == "changes":
                 return {"changes": [], "stat": ""}, []
+            await self._service.torn_down(record.id)
             fds.append(await self._overlay(record, area, fds))
             return await hand.ask(
                 do,

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,14 +18,14 @@ from supervisor.ids import is_session_name, new_session_id
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import LayerState, check_required
 from supervisor.sandbox.operations import Keyring, to_json
-from supervisor.sandbox.plan import Command, Owner, Terms, command_json, rlimits
+from supervisor.sandbox.plan import Command, Owner, Plan, Terms, command_json, rlimits
 from supervisor.sandbox.profile import Profile, build_environment
 from supervisor.session import launch
 from supervisor.session.agent_ids import AgentIds
 from supervisor.session.channel import Channel
 from supervisor.session.console import Console, Log
 from supervisor.session.hands import Hand, Hands
-from supervisor.session.launch import Agent, Machine, Prepared, Request
+from supervisor.session.launch import Agent, Machine, Prepared, Request, Started
 from supervisor.session.launcher_client import LauncherClient
 from supervisor.session.profiles import Profiles
 from supervisor.session.session import Execution, Session
@@ -35,6 +36,9 @@ _logger = logging.getLogger(__name__)
 STOP_GRACE_S: Final = 10.0
 # Of one owner at once, so that nobody takes the whole pool of agent uids.
 MAX_SESSIONS: Final = 1000
+# How long a launch has the machine to itself before the next one is prepared.
+QUIET_S: Final = 0.03
+TEARDOWNS_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,9 @@ class SessionService:
         self._ids = AgentIds()
         self._idmaps: dict[tuple[int, int, int], int] = {}
         self._live: dict[str, Session] = {}
+        # Closing the last descriptor of a mount namespace writes staged files back: as many at once as disks take.
+        self._closer = ThreadPoolExecutor(TEARDOWNS_AT_ONCE, "teardown")
+        self._teardowns: dict[str, asyncio.Future[None]] = {}
         self._starting: dict[str, int | None] = {}
         self._reasons: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -112,7 +119,7 @@ class SessionService:
         self._starting[session_id] = None
         try:
             agent = Agent(agent_uid, await self._idmap(owner, agent_uid) if own_uid else None)
-            prepared, pid, findings = await self._launch(request, terms, owner, hand, agent, console)
+            prepared, started = await self._launch(request, terms, owner, hand, agent, console)
         except BaseException:
             self._starting.pop(session_id)
             await console.close()
@@ -135,14 +142,14 @@ class SessionService:
             numbers=prepared.numbers,
             shown=prepared.shown,
             agent_uid=agent_uid,
-            pid=pid,
+            pid=started.pid,
             state="running",
             started_ns=now_ns(),
-            report=launch.enforcement_report(profile, self._machine, prepared, findings, self._layers, own_uid),
+            report=launch.enforcement_report(profile, self._machine, prepared, started.findings, self._layers, own_uid),
             baseline=prepared.baseline,
             runs_later=[os.fsdecode(pattern) for pattern in profile.runs_later],
         )
-        session = Session(record, self._state, Execution(console), prepared.plan, profile)
+        session = Session(record, self._state, Execution(console), prepared.plan, profile, started.mounts)
         self._state.put(record)
         self._live[session_id] = session
         console.client = client
@@ -162,21 +169,28 @@ class SessionService:
 
     async def _launch(
         self, request: Request, terms: Terms, owner: Owner, hand: Hand, agent: Agent, console: Console
-    ) -> tuple[Prepared, int, list[str]]:
+    ) -> tuple[Prepared, Started]:
         agent_ends: tuple[int, int, int] | None = None
         prepared: Prepared | None = None
         try:
             if request.terminal is None:
                 agent_ends = console.make_pipes()
             prepared = await launch.prepare(request, terms, owner, hand, self._machine, agent, agent_ends)
-            pid, findings = await launch.carry_out(
-                self._launcher, terms.session_id, prepared.plan, prepared.fds, console
-            )
-            return prepared, pid, findings
+            started = await launch.carry_out(self._launcher, terms.session_id, prepared.plan, prepared.fds, console)
+            base = {index: os.dup(prepared.fds[index]) for index in prepared.plan.base_indices()}
+            self.spawn(self._after_launch(prepared.plan, base), f"build a base as that of {terms.session_id}")
+            return prepared, started
         finally:
             seqpacket.close_all(list(agent_ends or ()))
             if prepared is not None:
                 prepared.close()
+
+    async def _after_launch(self, plan: Plan, base: dict[int, int]) -> None:
+        try:
+            await asyncio.sleep(QUIET_S)
+            await launch.build_base_ahead(self._launcher, plan, base)
+        finally:
+            seqpacket.close_all(list(base.values()))
 
     async def _idmap(self, owner: Owner, agent_uid: int) -> int:
         key = (owner.uid, owner.gid, agent_uid)
@@ -245,7 +259,9 @@ class SessionService:
             finally:
                 theirs.close()
             seqpacket.close_all(pidfds)
-            await launch.hand_over(channel, message, list(agent_ends or ()), console)
+            with contextlib.suppress(BrokenPipeError):
+                await channel.send_json(message, agent_ends or ())
+            await launch.hear(channel, console)
         except BaseException:
             session.execs.pop(key, None)
             await console.close()
@@ -275,6 +291,9 @@ class SessionService:
             self._starting[event["id"]] = int(event["status"])
 
     def _end(self, session: Session, status: int) -> None:
+        teardown = asyncio.get_running_loop().run_in_executor(self._closer, os.close, session.mounts)
+        self._teardowns[session.record.id] = teardown
+        teardown.add_done_callback(lambda _done: self._teardowns.pop(session.record.id, None))
         self.spawn(self._finish(session, status), f"end of {session.record.id}")
 
     async def _finish(self, session: Session, status: int) -> None:
@@ -284,6 +303,12 @@ class SessionService:
         if not self._machine.rootless:
             self._ids.give_back(record.agent_uid)
         session.on_ended.set()
+
+    async def torn_down(self, session_id: str) -> None:
+        """Wait until an ended session's mounts are gone: until then its overlay has its layers in use."""
+        teardown = self._teardowns.get(session_id)
+        if teardown is not None:
+            await asyncio.shield(teardown)
 
     async def stop(self, session: Session, grace_s: float = STOP_GRACE_S, reason: str = "stopped") -> None:
         """End a session in order: SIGTERM to the agent's group, after *grace_s* SIGKILL to everything."""
@@ -430,6 +455,7 @@ class SessionService:
         """
         if record.id in self._live or record.state in LIVE_STATES:
             raise RefusedError(f"session {record.name} is running", f"deskwarden stop {record.id}")
+        await self.torn_down(record.id)
         await self._remove_stage(await self.hand_of(caller), record.id)
         _remove_log(self.log_path(record))
         self._state.remove(record.id)

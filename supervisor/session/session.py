@@ -40,6 +40,7 @@ class Session:
     main: Execution
     plan: Plan
     profile: Profile
+    mounts: int
     execs: dict[str, Execution] = field(default_factory=dict)
     on_ended: asyncio.Event = field(default_factory=asyncio.Event)
 

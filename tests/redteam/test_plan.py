@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
 import os
@@ -16,16 +17,21 @@ import pytest
 
 from supervisor.errors import RefusedError
 from supervisor.linux import seqpacket
-from supervisor.sandbox.confine import check_builds_root, check_operations, check_plan
+from supervisor.sandbox.confine import check_base, check_builds_on_base, check_operations, check_plan
 from tests.service import CHECKOUT, PYTHON
 
-FDS = 4
+FDS = range(4)
 GOOD: dict[str, Any] = {
-    "operations": [
+    "base": [
         {"op": "root", "size_bytes": 1 << 20},
         {"op": "bind", "source": 0, "path": "/usr", "origin": "/usr"},
-        {"op": "overlay", "lower": [1], "path": "/w", "origin": "/w", "options": {}, "stage": 2},
         {"op": "pivot"},
+    ],
+    "operations": [
+        {"op": "keyring"},
+        {"op": "bind", "source": 0, "path": "/usr", "origin": "/usr"},
+        {"op": "overlay", "lower": [1], "path": "/w", "origin": "/w", "options": {}, "stage": 2},
+        {"op": "seal"},
     ],
     "agent": {"uid": 1_900_000_001, "gid": 1_900_000_001, "inner_userns": False},
     "no_new_privs": True,
@@ -95,7 +101,7 @@ BAD: dict[str, Callable[[dict[str, Any]], None]] = {
     "path as bytes of a list": _set("operations", 2, "lower", ["/etc"]),
     "path as stage": _set("operations", 2, "stage", "/tmp"),
     "path as mapping": _set("operations", 1, "idmap", "/proc/1/ns/user"),
-    "descriptor not sent": _set("operations", 1, "source", FDS),
+    "descriptor not sent": _set("operations", 1, "source", len(FDS)),
     "negative descriptor": _set("operations", 1, "source", -1),
     "descriptor as truth": _set("operations", 1, "source", True),
     "descriptor with a fraction": _set("operations", 1, "source", 0.0),
@@ -126,21 +132,40 @@ def test_a_plan_that_gives_more_is_refused(name: str) -> None:
     assert "launcher refused the plan" in caught.value.message
 
 
-NO_ROOT: dict[str, Callable[[dict[str, Any]], None]] = {
-    "nothing but limits": _set("operations", [{"op": "limits", "values": {"core": 1}}]),
-    "no new root": _without("operations", 0),
-    "no pivot": _without("operations", 3),
-    "something after the pivot": _set("operations", [*GOOD["operations"], GOOD["operations"][1]]),
+_BIND, _LIMITS = GOOD["operations"][1], {"op": "limits", "values": {"core": 1}}
+BAD_BASE: dict[str, Callable[[dict[str, Any]], None]] = {
+    "no base": _without("base"),
+    "an empty base": _set("base", []),
+    "nothing but limits": _set("base", [_LIMITS]),
+    "no new root": _without("base", 0),
+    "no pivot": _without("base", 2),
+    "two roots": _set("base", [GOOD["base"][0], *GOOD["base"]]),
+    "something after the pivot": _set("base", [*GOOD["base"], _BIND]),
+    "a path as source in the base": _set("base", 1, "source", "/etc"),
+    "an owner's overlay in the base": _set("base", 1, GOOD["operations"][2]),
+    "limits in the base": _set("base", 1, _LIMITS),
 }
+NO_ROOT: dict[str, Callable[[dict[str, Any]], None]] = BAD_BASE | {
+    "a root of the session's own": _set("operations", 0, GOOD["base"][0]),
+    "a pivot of the session's own": _set("operations", 0, {"op": "pivot"}),
+    "no seal": _without("operations", 3),
+    "something after the seal": _set("operations", [*GOOD["operations"], _BIND]),
+    "a seal too early": _set("operations", 0, {"op": "seal"}),
+}
+
+
+def _check_root(plan: dict[str, Any]) -> None:
+    check_base(plan, FDS)
+    check_builds_on_base(check_operations(plan, FDS))
 
 
 @pytest.mark.parametrize("name", NO_ROOT)
 def test_a_session_in_the_hosts_own_tree_is_refused(name: str) -> None:
-    check_builds_root(check_operations(GOOD, FDS))
+    _check_root(GOOD)
     plan = copy.deepcopy(GOOD)
     NO_ROOT[name](plan)
     with pytest.raises(RefusedError):
-        check_builds_root(check_operations(plan, FDS))
+        _check_root(plan)
 
 
 def test_a_rootless_plan_needs_the_inner_user_namespace() -> None:
@@ -154,7 +179,7 @@ def test_a_rootless_plan_needs_the_inner_user_namespace() -> None:
 def test_a_review_takes_no_path_either() -> None:
     overlay = {"op": "overlay", "lower": ["/etc"], "path": "/", "origin": "/", "options": {}, "detached": True}
     with pytest.raises(RefusedError):
-        check_operations({"operations": [overlay]}, 1)
+        check_operations({"operations": [overlay]}, range(1))
 
 
 # ---- the real launcher ----
@@ -195,7 +220,10 @@ def _start(launcher: socket.socket, plan: dict[str, Any], key: str, fds: tuple[i
             if message.get("seq") == 1:
                 break
         assert "error" not in message, message
+        base = {"base": plan.pop("base")} if "base" in plan else {}
         seqpacket.send_json(ours, plan, fds)
+        with contextlib.suppress(BrokenPipeError):  # refused already
+            seqpacket.send_json(ours, base, fds)
         answer = seqpacket.receive_json(ours)
         assert answer is not None
         return answer[0]
@@ -214,12 +242,41 @@ def test_the_launcher_starts_nothing_for_such_a_plan(launcher: socket.socket, tm
     plan["command"]["argv"] = ["touch", str(marker)]
     fd = os.open(tmp_path, os.O_PATH)
     try:
-        answer = _start(launcher, plan, f"bad{abs(hash(name))}", (fd,) * FDS)
+        answer = _start(launcher, plan, f"bad{abs(hash(name))}", (fd,) * len(FDS))
     finally:
         os.close(fd)
     assert answer["event"] == "error", answer
     assert "launcher refused the plan" in answer["error"]["message"], json.dumps(answer)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", BAD_BASE)
+def test_a_base_that_is_refused_ahead_is_never_lent(launcher: socket.socket, tmp_path: Path, name: str) -> None:
+    """Whatever a spare made of it, a session that wants it starts from nothing."""
+    plan = copy.deepcopy(GOOD)
+    BAD_BASE[name](plan)
+    fd = os.open(tmp_path, os.O_PATH)
+    ours, theirs = seqpacket.pair()
+    with ours:
+        seqpacket.send_json(ours, {"base": plan.get("base")}, (fd,) * len(FDS))
+        seqpacket.send_json(launcher, {"seq": 3, "do": "prepare", "base": name}, (theirs.fileno(),))
+        theirs.close()
+        assert _answer(launcher, 3) == {"seq": 3}
+        one, other = seqpacket.pair()
+        with one, other:
+            key = f"lent{abs(hash(name))}"
+            seqpacket.send_json(launcher, {"seq": 4, "do": "session", "id": key, "base": name}, (other.fileno(),))
+            assert _answer(launcher, 4)["has_base"] is False
+    os.close(fd)
+
+
+def _answer(launcher: socket.socket, number: int) -> dict[str, Any]:
+    while True:
+        received = seqpacket.receive_json(launcher)
+        assert received is not None
+        seqpacket.close_all(received[1])
+        if received[0].get("seq") == number:
+            return received[0]
 
 
 def test_the_launcher_lends_no_uid_outside_its_pool(launcher: socket.socket) -> None:

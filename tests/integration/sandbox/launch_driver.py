@@ -2,11 +2,13 @@
 
 ``python launch_driver.py STORE WORKSPACE`` reads requests (one JSON a line) from standard input and answers in kind:
 ``{"argv": […], "change": {…}, "drop": […], "fail_at": N}`` starts one session from the strict profile's plan, with the
-plan's JSON changed as told, and answers with what the launcher's child said and what was left afterwards.
+plan's JSON changed as told (``ahead``: its base is built before, ``mount``: then the machine's mounts change). The
+answer holds what the launcher's child said and what was left afterwards.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -16,10 +18,12 @@ import time
 from typing import Any
 
 from supervisor.daemon.bootstrap import enter_own_namespaces, start_launcher
-from supervisor.linux import cgroup, mountinfo, seqpacket
+from supervisor.linux import cgroup, mount, mountinfo, seqpacket
+from supervisor.linux.clone import CloneFlags, unshare
 from supervisor.sandbox import plan as planning
 from supervisor.sandbox import profile_source, seccomp_filter, wanted
 from supervisor.sandbox.plan import Command, Owner, Source, Stage, Surroundings, Terms
+from supervisor.session.launch import base_name
 
 AGENT_UID = 1_900_000_777
 
@@ -34,6 +38,11 @@ class Driver:
         self.home = os.environ["HOME"]
         if self.rootless:
             enter_own_namespaces(self.uid, self.gid)
+        else:
+            unshare(CloneFlags.NEWNS)
+            mount.set_propagation("/", mount.MS_REC | mount.MS_PRIVATE)
+        self.place = f"{store}/place"
+        os.mkdir(self.place)
         self.control, self.launcher_pid = start_launcher(self.rootless)
         ready = seqpacket.receive_json(self.control)
         assert ready is not None
@@ -79,7 +88,7 @@ class Driver:
         assert "ok" in received[0], received[0]
         return received[0]["ok"], received[1]
 
-    def plan(self, session: str, argv: list[str]) -> tuple[dict[str, Any], list[int]]:
+    def plan(self, session: str, argv: list[str]) -> tuple[planning.Plan, list[int]]:
         items = wanted.items(self.profile, self.home, self.workspace, [], [])
         answer, fds = self.ask_hand(do="open", items=items, home=self.home, mode="staged", id=session)
         sources = [Source(**source) for source in answer["sources"]]
@@ -99,26 +108,38 @@ class Driver:
         )
         terms = Terms(self.profile, self.filter, session, "staged")
         owner = Owner(self.uid, self.gid, "owner", self.home)
-        return planning.build(terms, owner, surroundings, sources, stages, command).to_json(), fds
+        return planning.build(terms, owner, surroundings, sources, stages, command), fds
 
     def launch(self, request: dict[str, Any]) -> dict[str, Any]:
         self.count += 1
         session = f"s{self.count}"
         self._wait_for_spare()
         before = self.leftovers()
-        plan, fds = self.plan(session, request["argv"])
-        total = len(plan["operations"])
+        whole, fds = self.plan(session, request["argv"])
+        plan, base = whole.to_json(), whole.base_json()
+        base_fds = {index: fds[index] for index in whole.base_indices()}
         plan |= request.get("change", {})
         for name in request.get("drop", []):
             del plan[name]
         if "fail_at" in request:
             plan["fail_at"] = request["fail_at"]
         if "path_source" in request:
-            next(item for item in plan["operations"] if "source" in item)["source"] = request["path_source"]
+            next(item for item in plan["operations"] if item.get("stage") is not None)["stage"] = request["path_source"]
+        name = base_name(whole, base_fds)
+        if request.get("ahead"):
+            self._prepare(request.get("base", base), base_fds, name)
+        if request.get("mount"):
+            fd = mount.new_mount("tmpfs", {})
+            mount.move_mount(fd, mount.AT_FDCWD, self.place)
+            os.close(fd)
         ours, theirs = seqpacket.pair()
-        started, pidfds = self.ask("session", [theirs.fileno()], id=session, limits={})
+        started, pidfds = self.ask("session", [theirs.fileno()], id=session, limits={}, base=name)
         theirs.close()
-        seqpacket.send_json(ours, plan, tuple(fds))
+        with contextlib.suppress(BrokenPipeError):
+            own = {index: fd for index, fd in enumerate(fds) if index not in base_fds}
+            seqpacket.send_json(ours, plan | {"indices": list(own)}, tuple(own.values()))
+            if not started["has_base"]:
+                seqpacket.send_json(ours, base | {"indices": list(base_fds)}, tuple(base_fds.values()))
         seqpacket.close_all(fds)
         said = self._hear(ours)
         ours.close()
@@ -130,7 +151,8 @@ class Driver:
         alive = os.path.exists(f"/proc/{started['pid']}")
         return {
             "said": said,
-            "operations": total,
+            "steps": [len(whole.base), len(whole.operations)],
+            "had_base": started["has_base"],
             "output": output.decode(errors="replace"),
             "status": self.exits[session],
             "alive": alive,
@@ -138,10 +160,23 @@ class Driver:
             "before_and_after": [before, self.leftovers()],
         }
 
+    def _prepare(self, base: dict[str, Any], fds: dict[int, int], name: str) -> None:
+        ours, theirs = seqpacket.pair()
+        with ours:
+            seqpacket.send_json(ours, base | {"indices": list(fds)}, tuple(fds.values()))
+            answer, _fds = self.ask("prepare", [theirs.fileno()], base=name)
+            theirs.close()
+            assert "error" not in answer, answer
+
     def _wait_for_spare(self) -> None:
         deadline = time.monotonic() + 2
-        while self.leftovers()[1] < 2 and time.monotonic() < deadline:  # the hand and the spare
-            time.sleep(0.005)
+        last: list[Any] = []
+        while time.monotonic() < deadline:
+            now = self.leftovers()
+            if now[1] >= 2 and now == last:  # the hand and the spare; the launcher is done with it
+                return
+            last = now
+            time.sleep(0.01)
 
     def _settles_to(self, before: list[Any]) -> bool:
         """Whether it looks as before within two seconds: the next spare is made when the launcher has time."""

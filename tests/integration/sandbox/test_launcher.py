@@ -128,7 +128,7 @@ def test_a_path_where_a_descriptor_belongs_is_refused(drive: Drive) -> None:
 
 
 def test_each_step_that_fails_is_named_and_leaves_nothing(drive: Drive) -> None:
-    total = drive("true")["operations"]
+    total = sum(drive("true")["steps"])
     assert total > 30
     seen = set()
     for number in range(total):
@@ -142,6 +142,44 @@ def test_each_step_that_fails_is_named_and_leaves_nothing(drive: Drive) -> None:
         assert not answer["alive"], error
         assert not answer["leftovers_changed"], error
     assert len(seen) > total * 0.9  # steps say what they are about
+
+
+def test_each_step_on_a_base_that_was_built_ahead_fails_as_well(drive: Drive) -> None:
+    base, own = drive("true", ahead=True)["steps"]
+    assert own > 10
+    for number in range(base, base + own):
+        answer = drive("true", ahead=True, fail_at=number)
+        assert answer["had_base"]
+        assert _error(answer)["errno"] == errno.EIO
+        assert answer["status"] == 125
+        assert not answer["leftovers_changed"], answer
+
+
+def test_a_sandbox_on_a_base_built_ahead_shows_the_same(drive: Drive) -> None:
+    look = (
+        "cut -d' ' -f4- /proc/self/mountinfo | sed 's,/proc/self/fd/[0-9]*,FD,g; s, 0:[0-9]*,,' | sort;"
+        "ls -laR /etc /dev | sed 's/..:..//'; id; hostname | wc -c; cat /etc/passwd old.txt; ulimit -a"
+    )
+    ahead, plain = drive("sh", "-c", look, ahead=True), drive("sh", "-c", look)
+    assert ahead["had_base"]
+    assert not plain["had_base"]
+    assert ahead["output"] == plain["output"]
+    assert "old\n" in ahead["output"]
+
+
+def test_a_base_that_cannot_be_built_ahead_is_built_with_the_session(drive: Drive) -> None:
+    answer = drive("cat", "old.txt", ahead=True, base={"base": [{"op": "root"}, {"op": "teleport"}, {"op": "pivot"}]})
+    assert not answer["had_base"]
+    assert answer["output"] == "old\n"
+    assert not answer["leftovers_changed"], answer
+
+
+def test_a_base_from_before_the_machines_mounts_changed_is_not_used(drive: Drive) -> None:
+    assert drive("true", ahead=True)["had_base"]
+    answer = drive("cat", "old.txt", ahead=True, mount=True)
+    assert not answer["had_base"]
+    assert answer["output"] == "old\n"
+    assert not answer["leftovers_changed"], answer
 
 
 def test_a_missing_command_is_told_apart_from_one_that_is_not_executable(drive: Drive) -> None:

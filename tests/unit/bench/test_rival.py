@@ -14,7 +14,8 @@ from supervisor.sandbox.operations import Bind, MakeDirectory, MakeSymlink, Moun
 
 def _plan(*items: operations.Operation) -> dict[str, Any]:
     return {
-        "operations": [to_json(item) for item in items],
+        "base": [to_json(item) for item in items[:1]],
+        "operations": [to_json(item) for item in items[1:]],
         "seccomp": base64.b64encode(b"filter").decode(),
         "command": {"argv": ["true", "--dev"], "environment": {"A": "b c"}, "directory": "/w"},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,19 @@ import pytest
 from supervisor.errors import RefusedError
 from supervisor.sandbox import plan as planning
 from supervisor.sandbox import profile_source
-from supervisor.sandbox.confine import check_plan
-from supervisor.sandbox.operations import Bind, MakeDirectory, Overlay, Pivot, ProtectTree, Sysctl, from_json, to_json
+from supervisor.sandbox.confine import check_base, check_builds_on_base, check_plan
+from supervisor.sandbox.operations import (
+    Bind,
+    MakeDirectory,
+    MountFs,
+    Overlay,
+    Pivot,
+    ProtectTree,
+    Seal,
+    Sysctl,
+    from_json,
+    to_json,
+)
 from supervisor.sandbox.plan import Command, Owner, Plan, Source, Stage, Surroundings, Terms
 
 HOME = "/home/o"
@@ -59,17 +71,20 @@ def test_the_same_values_give_the_same_plan() -> None:
 
 def test_what_the_launcher_reads_is_what_was_planned() -> None:
     plan = _plan()
-    assert [from_json(to_json(operation)) for operation in plan.operations] == list(plan.operations)
-    operations, confinement = check_plan(plan.to_json(), fd_count=10, rootless=False)
+    every = (*plan.base, *plan.operations)
+    assert [from_json(to_json(operation)) for operation in every] == list(every)
+    operations, confinement = check_plan(plan.to_json(), range(10), rootless=False)
     assert operations == list(plan.operations)
+    check_builds_on_base(operations)
+    assert check_base(plan.base_json(), plan.base_indices()) == list(plan.base)
     assert confinement.uid == SYSTEM.agent_uid
 
 
 def test_a_plan_for_one_mode_is_refused_in_the_other() -> None:
     with pytest.raises(RefusedError, match="mode"):
-        check_plan(_plan().to_json(), fd_count=10, rootless=True)
+        check_plan(_plan().to_json(), range(10), rootless=True)
     with pytest.raises(RefusedError, match="mode"):
-        check_plan(_plan(ROOTLESS).to_json(), fd_count=10, rootless=False)
+        check_plan(_plan(ROOTLESS).to_json(), range(10), rootless=False)
 
 
 def test_the_workspace_is_staged_with_the_options_of_each_mode() -> None:
@@ -104,7 +119,8 @@ def test_direct_mode_binds_the_workspace_writable_and_protected_names_read_only(
 
 
 def test_a_deeper_mount_comes_after_the_one_it_lies_in() -> None:
-    paths = [item.path for item in _plan().operations if isinstance(item, Bind | Overlay) and item.path]
+    plan = _plan()
+    paths = [item.path for item in (*plan.base, *plan.operations) if isinstance(item, Bind | Overlay) and item.path]
     for index, path in enumerate(paths):
         assert not any(path.startswith(later + "/") for later in paths[index + 1 :]), path
 
@@ -121,10 +137,39 @@ def test_ask_stubs_never_cover_the_workspace_or_what_is_shown() -> None:
     assert f"{HOME}/Documents" not in stubs
 
 
-def test_sysctls_are_written_before_proc_sys_is_read_only_and_the_pivot_is_last() -> None:
-    kinds = [type(item) for item in _plan().operations]
+def test_sysctls_are_written_before_proc_sys_is_read_only_and_the_pivot_ends_the_base() -> None:
+    kinds = [type(item) for item in _plan().base]
     assert kinds.index(Sysctl) < kinds.index(ProtectTree) < kinds.index(Pivot)
     assert kinds[-1] is Pivot
+    assert type(_plan().operations[-1]) is Seal
+
+
+def test_the_base_is_the_same_for_every_owner_and_session() -> None:
+    profile = profile_source.load_profile("coding")
+    other_home = "/home/p"
+    sources = [replace(item, path=item.path.replace(HOME, other_home)) for item in SOURCES]
+    stages = (Stage(WORK.replace(HOME, other_home), 7),)
+    owner, surroundings = Owner(1001, 1001, "p", other_home), replace(SYSTEM, agent_uid=1_900_000_001, idmap=8)
+    other = planning.build(
+        Terms(profile, b"\0" * 16, "def", "staged"),
+        owner,
+        surroundings,
+        sources,
+        stages,
+        replace(COMMAND, argv=("id",)),
+    )
+    assert other.base == _plan().base
+    assert other.operations != _plan().operations
+    words = json.dumps(other.base_json())
+    assert "def" not in words
+    assert other_home not in words
+
+
+def test_a_system_path_in_the_home_is_shown_there_and_is_not_in_the_base() -> None:
+    plan = _plan(sources=(*SOURCES, Source(f"{HOME}/sdk", "directory", "system", 8)))
+    assert not any(isinstance(item, Bind) and item.path == f"{HOME}/sdk" for item in plan.base)
+    places = [item.path for item in plan.operations if isinstance(item, MountFs | Bind)]
+    assert places.index(HOME) < places.index(f"{HOME}/sdk")
 
 
 def test_landlock_lets_only_the_named_places_be_written() -> None:
