@@ -17,6 +17,22 @@ from supervisor.linux.openat2 import open_beneath
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A FIFO swapped in for a file must not hang the reader.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_NUMBER_64: Final = (1 << 56) - 1
+_NUMBER_32: Final = (1 << 32) - 1
+
+
+def is_number_of(merged: int, lower: int) -> bool:
+    """Tell whether the inode number *merged* of an overlay is that of *lower* in its lower layer."""
+    return lower in lower_numbers(merged)
+
+
+def lower_numbers(merged: int) -> tuple[int, int]:
+    """Return what the number in the lower layer can be of an overlay's inode number.
+
+    With xino, and layers on several file systems, the layer's number lies in the bits above: at least the top 8, or all
+    above 32 where no file system has larger numbers, as with ext4 (fs/overlayfs/super.c, ovl_map_dev_ino).
+    """
+    return merged & _NUMBER_64, merged & _NUMBER_32
 
 
 def lstat_at(dir_fd: int, name: bytes) -> os.stat_result | None:

@@ -17,10 +17,9 @@ from typing import Final
 
 from supervisor.workspace.area import Area
 from supervisor.workspace.change import Change
-from supervisor.workspace.entry import lstat_below, opened, opened_staged
+from supervisor.workspace.entry import lower_numbers, lstat_below, opened, opened_staged
 
 _BLOCK: Final = 1 << 20
-_INO: Final = (1 << 56) - 1
 
 
 def pair_renames(area: Area, changes: list[Change]) -> list[Change]:
@@ -61,7 +60,7 @@ def _by_inode(area: Area, removed: Iterable[Change], added: Iterable[Change]) ->
         new = change.new
         if new is None or new.nlink != 1:
             continue
-        other = by_ino.get(new.ino & _INO)
+        other = next((by_ino[number] for number in lower_numbers(new.ino) if number in by_ino), None)
         if other is None or other.old is None or other.old.type != new.type:
             continue
         # The upper's own number says nothing about the lower.

@@ -32,7 +32,7 @@ from typing import Final
 from supervisor.workspace.area import Area, Baseline
 from supervisor.workspace.bare_repository import BareRepositories
 from supervisor.workspace.change import Change, Kind
-from supervisor.workspace.entry import lstat_at, names_in, open_directory, opened, opened_staged
+from supervisor.workspace.entry import is_number_of, lstat_at, names_in, open_directory, opened, opened_staged
 from supervisor.workspace.marks import Marks
 from supervisor.workspace.pairing import pair_renames
 from supervisor.workspace.runs_later import RunsLater
@@ -42,8 +42,6 @@ from supervisor.workspace.version import Version, version_at, xattrs_at
 # Each level holds three descriptors of the usual 1,024, and five of Python's 1,000 frames.
 MAX_DEPTH: Final = 100
 _BLOCK: Final = 1 << 20
-# xino keeps the layer's number in the high bits of st_ino (fs/overlayfs/inode.c, ovl_map_dev_ino).
-_INO: Final = (1 << 56) - 1
 STAGING_NAME: Final = re.compile(rb"\.deskwarden-[0-9a-f]{32}")
 _VANISHED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ESTALE)
 CLOCK_WENT_BACK: Final = "the clock went back since the session started: what changed on the real disk can't be told"
@@ -330,7 +328,7 @@ class _Walk:
 
 def _same_inode(new: os.stat_result, old: os.stat_result) -> bool:
     """Tell whether a merged entry that the upper does not hold is the lower's of the same path."""
-    if new.st_ino & _INO != old.st_ino & _INO or stat.S_IFMT(new.st_mode) != stat.S_IFMT(old.st_mode):
+    if not is_number_of(new.st_ino, old.st_ino) or stat.S_IFMT(new.st_mode) != stat.S_IFMT(old.st_mode):
         return False
     return _is_dir(new) or new.st_ctime_ns == old.st_ctime_ns
 
@@ -340,7 +338,7 @@ def _is_dir(status: os.stat_result | None) -> bool:
 
 
 def _is_straight(new: os.stat_result, old: os.stat_result, top: os.stat_result, upper: int, merged: int) -> bool:
-    if new.st_ino & _INO == old.st_ino & _INO and new.st_ino != top.st_ino:
+    if is_number_of(new.st_ino, old.st_ino) and new.st_ino != top.st_ino:
         return True
     return _hidden_mark(upper, merged, "user.overlay.origin") and not _hidden_mark(upper, merged, "user.overlay.opaque")
 

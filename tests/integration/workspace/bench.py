@@ -40,7 +40,9 @@ if [ -n "$LOWER_SIZE" ]; then
   mount -t tmpfs -o size=$LOWER_SIZE,mode=755,$MINE t lower
   cp -a first/. lower/
 fi
-if [ -n "$OTHER_DISK" ]; then mount --bind "$OTHER_DISK" up
+if [ -n "$OTHER_IMAGE" ]; then
+  truncate -s 64M image; mkfs.ext4 -q image; mount -o loop image up; chown "$OWNER" up
+elif [ -n "$OTHER_DISK" ]; then mount --bind "$OTHER_DISK" up
 elif [ -n "$OTHER_FS" ]; then mount -t tmpfs -o mode=755,$MINE t up; fi
 $AS mkdir up/upper up/work
 mount -t overlay o -o lowerdir=lower,upperdir=up/upper,workdir=up/work,$OPTIONS merged
@@ -129,11 +131,14 @@ class Bench:
             in_namespace = [*_as_owner(), "unshare", "-Urm", "--propagation", "private", "bash", "-c", _HELPER]
             inner, mine = "", "uid=0,gid=0"
         env = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
             "BASE": self.base,
             "LOWER_SIZE": lower_size,
             "OTHER_DISK": self._disk,
             "OTHER_FS": "1" if self.kind.endswith("other-fs") else "",
+            # Where every layer has 32-bit inode numbers, the kernel puts the layer's own number right above them.
+            "OTHER_IMAGE": "1" if self.kind == "system-other-ext4" else "",
+            "OWNER": str(OWNER),
             "OPTIONS": _OPTIONS[mode],
             "AS": inner,
             "MINE": mine,

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from supervisor.workspace.area import Baseline
+from tests.integration.workspace.bench import KINDS
 from tests.integration.workspace.conftest import MakeBench
 
 pytestmark = pytest.mark.integration
@@ -92,6 +93,7 @@ def test_a_recreated_directory_hides_what_was_in_it(make_bench: MakeBench) -> No
     assert bench.kinds() == {b"d/y": "modified", b"d/deep": "deleted", b"d/deep/z": "deleted"}
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "system-other-ext4"], indirect=True)
 def test_a_rename_with_an_edit_is_known_by_its_inode(make_bench: MakeBench) -> None:
     bench = make_bench("seq 100 > numbers")
     bench.agent("mv numbers digits; echo 101 >> digits")
@@ -261,7 +263,7 @@ def test_discarded_changes_stay_hidden_until_changed_again(make_bench: MakeBench
     assert bench.kinds() == {b"keep": "modified", b"f": "modified", b"g": "modified", b"d/n": "added"}
 
 
-@pytest.mark.parametrize("kind", ["system", "rootless-other-fs"], indirect=True)
+@pytest.mark.parametrize("kind", ["system", "system-other-ext4", "rootless-other-fs"], indirect=True)
 def test_cost_follows_the_changes_not_the_folder(make_bench: MakeBench) -> None:
     make = (
         "import os\nfor d in range(100):\n os.makedirs(f'p/{d}')\n"
