@@ -157,8 +157,9 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
 )
 
 
-# An agent's worktrees lie in its settings directory, but each is a whole project.
-_AGENTS_WORKTREE: Final = re.compile(rb".*/\.claude/worktrees/[^/]+", re.DOTALL)
+# An agent's worktrees lie in its settings directory, but each is a whole project: the list counts anew from its root.
+_AGENTS: Final = (b".claude", b".codex", b".cursor")
+_AGENTS_WORKTREE: Final = re.compile(rb"(?:.*/)?\.(?:claude|codex|cursor)/worktrees/[^/]+(?=/|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -187,21 +188,45 @@ class RunsLater:
 
     def why(self, path: bytes) -> str:
         """Return why a change of *path* is held, or an empty string."""
-        title = self._names.title(path, self.below)
+        title = self._names.title(*self._placed(path))
         return f"runs later: {title}" if title else ""
 
     def why_link(self, path: bytes) -> str:
         """Return why a symlink at *path* is held: it would lead to what a rule names below it. Else an empty string."""
-        title = self._directories.title(path, self.below)
+        title = self._directories.title(*self._placed(path))
         return f"runs later: what it leads to, {title}" if title else ""
+
+    def covers(self, path: bytes) -> bool:
+        """Tell whether everything below the directory *path* runs later."""
+        if _AGENTS_WORKTREE.fullmatch(self.below + b"/" + path if self.below else path):
+            return False
+        return bool(self._trees.title(*self._placed(path)))
+
+    def _placed(self, path: bytes) -> tuple[bytes, bytes]:
+        """Return *path* and the folder that it counts in: what lies in an agent's worktree counts from there."""
+        if b"worktrees/" in path or self.below.endswith(b"/worktrees"):
+            whole = self.below + b"/" + path if self.below else path
+            worktree = _AGENTS_WORKTREE.match(whole)
+            if worktree and worktree.end() < len(whole):
+                return whole[worktree.end() + 1 :], b""
+        return path, self.below
 
     @cached_property
     def _names(self) -> _Matcher:
         return _Matcher(self.rules)
 
     @cached_property
+    def _trees(self) -> _Matcher:
+        return _Matcher(tuple(rule for rule in self.rules if rule[0].endswith(b"/")))
+
+    @cached_property
     def _directories(self) -> _Matcher:
         return _Matcher(tuple((above, title) for pattern, title in self.rules for above in directories_of(pattern)))
+
+
+def worktrees_of(path: bytes) -> bytes:
+    """Return where the agent whose settings directory is *path* keeps its worktrees; empty for other directories."""
+    return path + b"/worktrees" if path.rpartition(b"/")[2] in _AGENTS else b""
 
 
 class _Matcher:

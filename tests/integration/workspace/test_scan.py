@@ -302,3 +302,24 @@ def test_a_remounted_workspace_shows_the_same(make_bench: MakeBench) -> None:
     assert bench.scan() == []
     bench.remount()
     assert bench.scan() == []
+
+
+def test_an_agents_worktrees_are_projects_not_settings(make_bench: MakeBench) -> None:
+    bench = make_bench("mkdir -p .claude/worktrees/old; echo 1 > .claude/worktrees/old/main.py")
+    bench.agent(
+        """
+        cd .claude/worktrees; mkdir -p new/src; echo 2 > old/main.py; echo x > new/src/main.py
+        echo x > new/.envrc; mkdir new/.claude; echo x > new/.claude/settings.json; echo x > ../settings.json
+        """
+    )
+    files = {change.path: bool(change.held) for change in bench.scan() if not change.is_directory}
+    assert files == {
+        b".claude/settings.json": True,
+        b".claude/worktrees/new/.claude/settings.json": True,
+        b".claude/worktrees/new/.envrc": True,
+        b".claude/worktrees/new/src/main.py": False,
+        b".claude/worktrees/old/main.py": False,
+    }
+    bench.apply()
+    assert (bench.lower / ".claude/worktrees/new/src/main.py").read_text() == "x\n"
+    assert not (bench.lower / ".claude/settings.json").exists()

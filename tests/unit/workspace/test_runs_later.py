@@ -92,6 +92,16 @@ HELD = [
     b".simple-git-hooks.json",
     b"simple-git-hooks.cjs",
     b".pnp.cjs",
+    b".claude/worktrees/one/.envrc",
+    b".claude/worktrees/one/.claude/settings.json",
+    b".codex/worktrees/1a2b/repo/.git/hooks/pre-commit",
+    b"sub/.cursor/worktrees/one/web/package.json",
+    b".claude/worktrees/one/.git",
+    b".claude/worktrees/one/hooks/pre-commit",
+    b".claude/worktrees/one",
+    b".claude/worktrees",
+    b".claude/agents/worktrees/one/notes.txt",
+    b".gemini/worktrees/one/notes.txt",
 ]
 FREE = [
     b"README.md",
@@ -114,6 +124,10 @@ FREE = [
     b"run/app.run.xml",
     b"local/bin/x",
     b"vim/x.vim",
+    b".claude/worktrees/one/src/main.py",
+    b".codex/worktrees/1a2b/repo/README.md",
+    b"sub/.cursor/worktrees/one/Makefile",
+    b".claude/worktrees/one/.codex/worktrees/two/x",
 ]
 LINKS_HELD = [
     *(b".vscode", b".cargo", b".github", b".venv", b"venv", b"node_modules", b".config", b".docker", b".zed", b".yarn"),
@@ -129,6 +143,7 @@ LINKS_HELD = [
         b"systemd",
         b"sub/.vscode",
     ),
+    b".claude/worktrees/one/.vscode",
     *(b".jj/repo", b".config/systemd", b".git/info", b".git/modules", b".git/modules/m", b".git/worktrees/w", b"x.git"),
 ]
 LINKS_FREE = [b"src", b"lib64", b"node_modules/left-pad", b"a/vscode", b"vscode", b"docs/latest", b"sub/hooks", b"user"]
@@ -229,6 +244,9 @@ def test_the_folders_own_path_counts(folder: bytes, path: bytes) -> None:
         (b"/w/project", b"config"),
         (b"/w/.claude/worktrees/one", b"notes.txt"),
         (b"/w/.claude/worktrees/one/src", b"main.py"),
+        (b"/home/u/.claude/worktrees", b"one/main.py"),
+        (b"/home/u/.codex", b"worktrees/1a2b/repo/main.py"),
+        (b"/home/u/.cursor/worktrees/repo/1a2b", b"main.py"),
         (b"/w/.config/thing", b"main.py"),
         (b"/w/a/hooks/b", b"pre-commit"),
     ],
@@ -241,6 +259,12 @@ def test_a_symlink_counts_with_the_folders_path_too() -> None:
     assert RunsLater().in_folder(b"/home/u/.config").why_link(b"systemd")
     assert RunsLater().in_folder(b"/w/.git").why_link(b"info")
     assert not RunsLater().in_folder(b"/w/project").why_link(b"info")
+
+
+def test_only_a_tree_of_the_list_is_covered_as_a_whole() -> None:
+    rules = RunsLater()
+    assert all(map(rules.covers, (b".git/hooks", b"a/.venv/bin", b".claude", b".github/workflows", b".claude/agents")))
+    assert not any(map(rules.covers, (b".git", b".vscode", b"src", b".claude/worktrees/one", b"node_modules")))
 
 
 def test_configuration_still_counts_in_a_folder_and_only_from_its_root() -> None:
