@@ -29,14 +29,8 @@ def items(
 
 
 def protected_items(profile: Profile, workspace: str) -> list[dict[str, Any]]:
-    """Return the items that mode ``direct`` adds: protected names read-only, and the directories above them pinned.
-
-    Without the pins an agent could rename ``.git`` away and make another.
-    """
-    protected = [os.fsdecode(name) for name in profile.protected]
-    above = {name[:at] for name in protected for at, letter in enumerate(name) if letter == "/"}
-    wanted = [(name, "pinned") for name in sorted(above)] + [(name, "protected") for name in protected]
-    return [{"path": f"{workspace}/{name}", "purpose": purpose} for name, purpose in wanted]
+    """Return what mode ``direct`` protects beside what the hand finds; the hand pins the directories above."""
+    return [{"path": f"{workspace}/{os.fsdecode(name)}", "purpose": "protected"} for name in profile.protected]
 
 
 def check_opened(

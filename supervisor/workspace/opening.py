@@ -18,10 +18,14 @@ from supervisor.errors import LaunchError, RefusedError
 from supervisor.linux.openat2 import AT_FDCWD, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from supervisor.workspace import area_check
 from supervisor.workspace.area import take_baseline
+from supervisor.workspace.protection import MAX_MOUNTS, find_protection
+from supervisor.workspace.runs_later import RunsLater
 
 # What a path that is not there, or not for this owner, answers.
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 _STRICT: Final = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+# Of SCM_MAX_FD: what the plan adds to the sources (stages, mapping, standard streams, a long message's memfd).
+_MOST_SOURCES: Final = 253 - 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Opener:
         self.fds: list[int] = []
         self.opened: list[Opened] = []
         self.notes: list[str] = []
+        self.protected: list[str] = []
         self._listings: dict[str, list[str]] = {}
 
     def add(self, item: dict[str, Any]) -> None:
@@ -51,8 +56,8 @@ class Opener:
             directory, pattern = os.path.split(path)
             for name in fnmatch.filter(self._names(directory), pattern):
                 self._add_plain(f"{directory}/{name}", purpose, False)
-        elif purpose in ("pinned", "protected"):
-            self._add_protected(path, purpose)
+        elif purpose == "protected":
+            self.protected.append(path)
         elif purpose in ("system", "etc", "device"):
             self._add_plain(path, purpose, required)
         else:
@@ -83,16 +88,18 @@ class Opener:
             if required:
                 raise _not_opened(path, error) from error
 
-    def _add_protected(self, path: str, purpose: str) -> None:
-        """A name in a `direct` workspace: as it stands, never through a link."""
-        try:
-            self._keep(path, purpose)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise _not_opened(path, error) from error
-            self.notes.append(f"{path} is a symlink: not protected in mode direct")
+    def protect(self, folder: str, asked: str, fd: int, rules: RunsLater) -> None:
+        """Open what mode ``direct`` protects in *folder* (*fd* refers to it), as it stands, never through a link.
+
+        Args:
+            asked: The folder as it was named, which may lead there through symlinks.
+        """
+        below = folder.rstrip("/") + "/"
+        named = [os.fsencode(path.removeprefix(asked.rstrip("/") + "/")) for path in self.protected]
+        found = find_protection(fd, rules, named, mounts=min(MAX_MOUNTS, max(0, _MOST_SOURCES - len(self.fds))))
+        self.notes += found.notes(folder)
+        for path, purpose in found.mounts.items():
+            self._keep(below + os.fsdecode(path), purpose)
 
     def add_resolved(self, path: str, purpose: str, required: bool) -> None:
         """The owner's paths: shown where they really are, and linked to from where they were named."""
@@ -154,6 +161,8 @@ def open_all(request: dict[str, Any], store_fd: int, empty_fd: int) -> tuple[dic
             opener.add(item)
         answer: dict[str, Any] = {"notes": opener.notes}
         answer["areas"] = _check_areas(opener, request, answer["notes"])
+        if request["mode"] == "direct":
+            _protect(opener, request)
         answer["stages"] = _make_stages(opener, request, answer["areas"], store_fd, made)
         opener.fds.append(os.dup(empty_fd))
         opener.opened.append(Opened("", "directory", "empty", len(opener.fds) - 1))
@@ -187,6 +196,18 @@ def _check_areas(opener: Opener, request: dict[str, Any], notes: list[str]) -> l
                 opener.add_resolved(path, "write", True)
     _refuse_overlaps(areas)
     return areas
+
+
+def _protect(opener: Opener, request: dict[str, Any]) -> None:
+    extra = [os.fsencode(pattern) for pattern in request.get("runs_later", ())]
+    asked = next(str(item["path"]) for item in request["items"] if item["purpose"] == "workspace")
+    for item in [one for one in opener.opened if one.purpose == "workspace" and one.kind == "directory"]:
+        rules = RunsLater().extend(extra).in_folder(os.fsencode(item.path))
+        try:
+            opener.protect(item.path, asked, opener.fds[item.fd], rules)
+        except OSError as error:
+            why = "it changed while it was opened"
+            raise LaunchError(f"protect {item.path}", error.errno or 0, why, "run the command again") from error
 
 
 def _refuse_overlaps(areas: list[str]) -> None:
