@@ -35,13 +35,20 @@ def judge(change: Change, rules: RunsLater, folder_mode: int, place: str = "") -
     notes, held = list(_notes(change)), []
     if not change.is_directory:
         held = sorted({rules.why(change.path), rules.why(change.old_path)} - {""})
-    if not held and change.new is not None and change.new.type == "symlink":
-        held = [why for why in (rules.why_link(change.path),) if why]
+    if not held:
+        held = sorted({rules.why_link(path) for path in _links(change)} - {""})
     if place and not held:
         held = [place]
     if change.new is not None:
         held += _exposures(change.new, change.old, folder_mode)
     return replace(change, held="; ".join(held), notes=tuple(notes))
+
+
+def _links(change: Change) -> Iterator[bytes]:
+    """Yield where the change puts or takes a symlink: taking one away changes what runs as much as putting one."""
+    for version, path in ((change.new, change.path), (change.old, change.old_path or change.path)):
+        if version is not None and version.type == "symlink":
+            yield path
 
 
 def _refusal(change: Change) -> str:

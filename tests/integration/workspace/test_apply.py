@@ -382,3 +382,26 @@ def test_a_folder_renamed_while_the_real_one_lives_on_is_undone(make_bench: Make
     assert sorted(os.listdir(bench.lower)) == ["d2"]
     assert bench.undo(step).conflicts == []
     assert tree(bench.lower, directory_times=True) == before
+
+
+RUNNING = [".envrc", "a/conftest.py", "package.json", ".git/config", ".git/commondir", ".git/hooks/pre-commit"]
+RUNNING += ["bare/config", "bare/hooks/update", ".vscode"]
+
+
+def test_deletions_that_change_what_runs_are_held_and_others_are_not(make_bench: MakeBench) -> None:
+    bench = make_bench(
+        f"""
+        mkdir -p a vsc .git/hooks .git/objects/ab bare/hooks bare/objects bare/refs; touch bare/HEAD vsc/x
+        ln -s vsc .vscode; for f in {" ".join(RUNNING[:-1])} .git/objects/ab/c .git/index.lock plain; do echo 1 > $f; done
+        """
+    )
+    bench.agent(f"rm -r {' '.join(RUNNING)} .git/objects/ab .git/index.lock plain; rmdir .git/hooks")
+    found = {change.path: bool(change.held) for change in bench.scan() if not change.is_directory}
+    assert {path for path, held in found.items() if held} == {os.fsencode(path) for path in RUNNING}
+    result = bench.apply()
+    assert [change.path for change in result.conflicts] == [b".git/hooks"]
+    left = [os.path.lexists(bench.lower / path) for path in RUNNING]
+    assert all(left)
+    assert not any((bench.lower / path).exists() for path in ("plain", ".git/objects/ab", ".git/index.lock"))
+    bench.apply(confirm_held=True)
+    assert not any(os.path.lexists(bench.lower / path) for path in [*RUNNING, ".git/hooks"])

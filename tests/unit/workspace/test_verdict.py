@@ -66,8 +66,23 @@ def test_a_symlink_where_a_rule_names_a_directory_is_held(before: Version | None
     link = make_version("symlink", target=b"vsc")
     change = Change(b".vscode", "added" if before is None else "modified", before, link)
     assert judge(change, RunsLater(), 0o755).held
-    gone = Change(b".vscode", "deleted", link, None)
-    assert not judge(gone, RunsLater(), 0o755).held
+
+
+def test_a_symlink_taken_from_where_a_rule_names_a_directory_is_held() -> None:
+    link = make_version("symlink", target=b"vsc")
+    changes = [
+        Change(b".vscode", "deleted", link, None),
+        Change(b"vsc2", "renamed", link, link, b".vscode"),
+        Change(b".vscode", "type", link, make_version("directory", mode=0o755)),
+    ]
+    assert [change for change in changes if not judge(change, RunsLater(), 0o755).held] == []
+
+
+@pytest.mark.parametrize(
+    "path", [b".git/hooks/pre-commit", b".git/config", b"a/conftest.py", b".envrc", b"package.json"]
+)
+def test_a_deletion_of_what_runs_later_is_held_like_an_edit(path: bytes) -> None:
+    assert judge(Change(path, "deleted", make_version(), None), RunsLater(), 0o755).held
 
 
 def test_a_plain_file_or_directory_of_that_name_is_free() -> None:
