@@ -33,6 +33,7 @@ from supervisor.workspace.area import Area, Baseline
 from supervisor.workspace.bare_repository import BareRepositories
 from supervisor.workspace.change import Change, Kind
 from supervisor.workspace.entry import is_number_of, lstat_at, names_in, open_directory, opened, opened_staged
+from supervisor.workspace.links import Links
 from supervisor.workspace.marks import Marks
 from supervisor.workspace.pairing import pair_renames
 from supervisor.workspace.runs_later import RunsLater
@@ -63,8 +64,8 @@ def scan(area: Area, baseline: Baseline, rules: RunsLater, marks: Marks) -> list
         walk.directory(b"", merged_fd, lower_fd, upper_fd, straight=True)
     found = [change for change in walk.found if not marks.is_discarded(change)]
     paired = pair_renames(area, found)
-    repositories = BareRepositories(area)
-    judged = [judge(one, rules, walk.folder_mode(one.path), repositories.why(one)) for one in paired]
+    repositories, links = BareRepositories(area), Links(area.lower_fd, rules, paired)
+    judged = [judge(one, rules, walk.folder_mode(one.path), repositories.why(one) or links.why(one)) for one in paired]
     return sorted((_with_digest(change, area) for change in judged), key=lambda change: change.path)
 
 

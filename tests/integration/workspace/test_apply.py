@@ -392,7 +392,8 @@ def test_deletions_that_change_what_runs_are_held_and_others_are_not(make_bench:
     bench = make_bench(
         f"""
         mkdir -p a vsc .git/hooks .git/objects/ab bare/hooks bare/objects bare/refs; touch bare/HEAD vsc/x
-        ln -s vsc .vscode; for f in {" ".join(RUNNING[:-1])} .git/objects/ab/c .git/index.lock plain; do echo 1 > $f; done
+        ln -s vsc .vscode
+        for f in {" ".join(RUNNING[:-1])} .git/objects/ab/c .git/index.lock plain; do echo 1 > $f; done
         """
     )
     bench.agent(f"rm -r {' '.join(RUNNING)} .git/objects/ab .git/index.lock plain; rmdir .git/hooks")

@@ -323,3 +323,46 @@ def test_an_agents_worktrees_are_projects_not_settings(make_bench: MakeBench) ->
     bench.apply()
     assert (bench.lower / ".claude/worktrees/new/src/main.py").read_text() == "x\n"
     assert not (bench.lower / ".claude/settings.json").exists()
+
+
+LINKED = """
+mkdir -p scripts cfg/vsc git-hooks .git sub/deep real .git/hooks far
+ln -s scripts/env .envrc; ln -s cfg/vsc .vscode; ln -s ../../git-hooks/check .git/hooks/pre-commit; ln -s /etc .zed
+ln -s ../real/x sub/conftest.py; ln -s ../far/y sub/deep/.envrc; ln -s later package.json; ln -s loop .npmrc
+ln -s .npmrc loop; ln -s "$PWD/scripts/abs" .mcp.json; ln -s ../"$(basename "$PWD")"/scripts/up .nvmrc
+for f in scripts/env scripts/abs scripts/up git-hooks/check real/x far/y scripts/plain cfg/vsc/tasks.json; do
+echo 1 > $f; done; echo 1 > cfg/vsc/notes; echo 1 > sub/plain
+"""
+
+
+def test_what_a_link_on_the_real_disk_makes_run_is_held(make_bench: MakeBench) -> None:
+    bench = make_bench(LINKED)
+    bench.agent(
+        """
+        for f in scripts/env scripts/abs scripts/up git-hooks/check real/x scripts/plain cfg/vsc/tasks.json \\
+        cfg/vsc/notes sub/plain; do echo 2 > $f; done; echo made > later; echo no link > loop2
+        """
+    )
+    held = {change.path: change.held for change in bench.scan() if change.held}
+    running = [b"scripts/env", b"scripts/abs", b"scripts/up", b"git-hooks/check", b"real/x", b"cfg/vsc/tasks.json"]
+    assert held.keys() == {*running, b"later"}
+    assert held[b"scripts/env"].endswith("by the link '.envrc' on the real disk")
+    bench.apply()
+    assert (bench.lower / "scripts/env").read_text() == "1\n"
+    assert (bench.lower / "scripts/plain").read_text() == "2\n"
+
+
+def test_a_target_deleted_or_moved_is_held_too(make_bench: MakeBench) -> None:
+    bench = make_bench(LINKED)
+    bench.agent("rm scripts/env; mv cfg/vsc/tasks.json scripts/t; echo x > scripts/n; mv scripts/n git-hooks/check")
+    assert {change.path for change in bench.scan() if change.held} == {b"scripts/env", b"scripts/t", b"git-hooks/check"}
+
+
+def test_a_link_in_the_way_of_a_link_is_held(make_bench: MakeBench) -> None:
+    bench = make_bench(LINKED)
+    bench.agent("rm -r cfg; mkdir -p evil/vsc; echo x > evil/vsc/tasks.json; ln -s evil cfg")
+    held = {change.path for change in bench.scan() if change.held}
+    assert {b"cfg", b"cfg/vsc/tasks.json"} <= held
+    assert not os.path.islink(bench.lower / "cfg")
+    bench.apply()
+    assert not os.path.islink(bench.lower / "cfg")
