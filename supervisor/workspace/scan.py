@@ -36,8 +36,9 @@ from supervisor.workspace.entry import is_number_of, lstat_at, names_in, open_di
 from supervisor.workspace.links import Links
 from supervisor.workspace.marks import Marks
 from supervisor.workspace.pairing import pair_renames
+from supervisor.workspace.private_group import private_group
 from supervisor.workspace.runs_later import RunsLater
-from supervisor.workspace.verdict import judge
+from supervisor.workspace.verdict import Landing, judge
 from supervisor.workspace.version import Version, version_at, xattrs_at
 
 # Each level holds three descriptors of the usual 1,024, and five of Python's 1,000 frames.
@@ -65,7 +66,7 @@ def scan(area: Area, baseline: Baseline, rules: RunsLater, marks: Marks) -> list
     found = [change for change in walk.found if not marks.is_discarded(change)]
     paired = pair_renames(area, found)
     repositories, links = BareRepositories(area), Links(area.lower_fd, rules, paired)
-    judged = [judge(one, rules, walk.folder_mode(one.path), repositories.why(one) or links.why(one)) for one in paired]
+    judged = [judge(one, rules, walk.landing(one.path), repositories.why(one) or links.why(one)) for one in paired]
     return sorted((_with_digest(change, area) for change in judged), key=lambda change: change.path)
 
 
@@ -83,12 +84,13 @@ class _Walk:
         self._names: Counter[int] | None = None
         self.clock_back = baseline.clock_went_back()
         self.found: list[Change] = []
-        self._folder_modes: dict[bytes, int] = {}
+        self._landings: dict[bytes, Landing] = {}
+        self._private_gid = private_group(os.geteuid())
 
     def directory(self, path: bytes, merged: int, lower: int, upper: int | None, *, straight: bool) -> None:
         """Compare two directories of the same path."""
         lower_status = os.fstat(lower)
-        self._folder_modes[path] = lower_status.st_mode
+        self._landings[path] = Landing(lower_status.st_mode, lower_status.st_gid, self._private_gid)
         if straight and upper is not None:
             names = names_in(upper)
         else:
@@ -101,10 +103,10 @@ class _Walk:
             else:
                 self._steadily(here, name, (merged, lower, upper), dirty)
 
-    def folder_mode(self, path: bytes) -> int:
-        """Return the mode of the real directory that holds *path*, or of the nearest one that exists."""
+    def landing(self, path: bytes) -> Landing:
+        """Return the real directory that holds *path*, or the nearest one that exists."""
         folder = path.rpartition(b"/")[0]
-        return self._folder_modes[folder] if folder in self._folder_modes else self.folder_mode(folder)
+        return self._landings[folder] if folder in self._landings else self.landing(folder)
 
     def _steadily(self, path: bytes, name: bytes, fds: tuple[int, int, int | None], dirty: bool) -> None:
         """Compare one name, again when it changes under the reader: agent and host keep working meanwhile."""

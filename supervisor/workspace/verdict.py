@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from supervisor.workspace.change import Change
@@ -18,13 +18,28 @@ _SPECIAL: Final = ("FIFO", "socket", "character device", "block device")
 _SPECIAL_BITS: Final = ((stat.S_ISUID, "setuid"), (stat.S_ISGID, "setgid"), (stat.S_ISVTX, "sticky"))
 
 
-def judge(change: Change, rules: RunsLater, folder_mode: int, place: str = "") -> Change:
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """The real folder that a change lands in.
+
+    Args:
+        mode: The folder's mode.
+        gid: Its group, which a new entry takes over from a setgid folder.
+        private_gid: The group that only the owner is in; -1 when there is none.
+    """
+
+    mode: int
+    gid: int = -1
+    private_gid: int = -1
+
+
+def judge(change: Change, rules: RunsLater, landing: Landing, place: str = "") -> Change:
     """Fill in what needs a person's word: refused, held, notes.
 
     Args:
         change: What the scan found.
         rules: The names that run later.
-        folder_mode: The mode of the folder it lands in.
+        landing: The folder it lands in.
         place: Why it is held for where it lies, which its name does not tell.
     """
     if change.refused:
@@ -40,7 +55,7 @@ def judge(change: Change, rules: RunsLater, folder_mode: int, place: str = "") -
     if place and not held:
         held = [place]
     if change.new is not None:
-        held += _exposures(change.new, change.old, folder_mode)
+        held += _exposures(change.new, change.old, landing)
     return replace(change, held="; ".join(held), notes=tuple(notes))
 
 
@@ -95,11 +110,11 @@ def _notes(change: Change) -> Iterator[str]:
         yield f"owner {old.uid}:{old.gid} is kept, not {new.uid}:{new.gid}"
 
 
-def _exposures(new: Version, old: Version | None, folder_mode: int) -> Iterator[str]:
+def _exposures(new: Version, old: Version | None, landing: Landing) -> Iterator[str]:
     """Return what the change would open to other users.
 
     Execution by those who may read already is no widening. A new entry may be 0644 or 0755 like any umask 022 file, and
-    group-writable in a folder that is (umask 002).
+    group-writable in a folder that is, or where the group is the owner's alone (umask 002): the bits reach nobody else.
     """
     if new.type == "symlink":
         return
@@ -108,10 +123,19 @@ def _exposures(new: Version, old: Version | None, folder_mode: int) -> Iterator[
     if old is not None and old.type == new.type:
         allowed = old.mode | (old.mode & 0o044) >> 2
     else:
-        allowed = 0o755 | folder_mode & 0o020
+        allowed = 0o755 | landing.mode & 0o020
+    if _group_applied(new, old, landing) == landing.private_gid != -1:
+        allowed |= 0o070
     if new.mode & 0o077 & ~allowed:
         before = f"{old.mode:04o} to " if old is not None else ""
         yield f"opens the mode to others: {before}{new.mode & 0o777:04o}"
     special = stat.S_ISUID | stat.S_ISGID
-    if new.type == "directory" and new.mode & special & ~(old.mode if old is not None else folder_mode):
+    if new.type == "directory" and new.mode & special & ~(old.mode if old is not None else landing.mode):
         yield "sets setuid or setgid on a directory"
+
+
+def _group_applied(new: Version, old: Version | None, landing: Landing) -> int:
+    """Return the group that the entry has after an apply: that of what it replaces, of a setgid folder, or its own."""
+    if old is not None:
+        return old.gid
+    return landing.gid if landing.mode & stat.S_ISGID else new.gid

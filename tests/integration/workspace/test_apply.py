@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import UsageError
+from supervisor.workspace.private_group import NONE, private_group
 from tests.integration.workspace.bench import OWNER, tree
 from tests.integration.workspace.conftest import MakeBench
 
@@ -406,3 +407,16 @@ def test_deletions_that_change_what_runs_are_held_and_others_are_not(make_bench:
     assert not any((bench.lower / path).exists() for path in ("plain", ".git/objects/ab", ".git/index.lock"))
     bench.apply(confirm_held=True)
     assert not any(os.path.lexists(bench.lower / path) for path in [*RUNNING, ".git/hooks"])
+
+
+def test_the_custom_of_umask_002_needs_no_word_where_the_group_is_the_owners_alone(make_bench: MakeBench) -> None:
+    bench = make_bench("umask 022; mkdir d; echo 1 > d/old")
+    bench.agent(
+        "umask 002; echo 2 > d/new; mkdir d/sub; echo 3 > d/sub/f; chmod 664 d/old; echo 4 > all; chmod 666 all"
+    )
+    is_private = private_group(OWNER) != NONE
+    held = {change.path for change in bench.scan() if change.held}
+    assert held == ({b"all"} if is_private else {b"all", b"d/new", b"d/old", b"d/sub", b"d/sub/f"})
+    bench.apply()
+    assert (bench.lower / "d/new").exists() == is_private
+    assert not (bench.lower / "all").exists()
