@@ -1,4 +1,4 @@
-"""The end of a step, once the renames are done: marks, times of directories, the staging directory, the last flag.
+"""The end of a step, once the renames are done: old versions into the store, marks, directory times, the last flag.
 
 Runs again from the start after a crash. Standard library only.
 """
@@ -6,9 +6,13 @@ Runs again from the start after a crash. Standard library only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 
 from supervisor.linux.openat2 import open_beneath
+from supervisor.workspace.copying import copy_contents
+from supervisor.workspace.entry import lstat_at, names_in, open_directory
 from supervisor.workspace.journal import Operation, Outcome, Plan
 from supervisor.workspace.marks import Marks, load_marks, save_marks
 from supervisor.workspace.staging import open_staging, remove_staging
@@ -18,7 +22,9 @@ from supervisor.workspace.version import text
 
 
 def close_step(root_fd: int, store_fd: int, step_fd: int, plan: Plan, outcome: Outcome, observe: Observer) -> None:
-    """Remove the staging directory, put directory times back, tell the session's marks, and mark the step closed."""
+    """Keep the old versions, remove the staging directory, put directory times back, tell the marks, close the step."""
+    _keep_old(root_fd, step_fd, plan, outcome)
+    observe("after keeping the old versions")
     relinked = _remove_staging(root_fd, plan, outcome)
     observe("after removing the staging directory")
     for path, mtime_ns in sorted(plan.mtimes.items(), reverse=True):
@@ -30,6 +36,68 @@ def close_step(root_fd: int, store_fd: int, step_fd: int, plan: Plan, outcome: O
     observe("after saving the marks")
     write_json(step_fd, b"closed", {text(path): mtime_ns for path, (_, mtime_ns, _) in after.items()})
     observe("after closing")
+
+
+def can_be_moved(operation: Operation) -> bool:
+    """Tell whether what the operation replaces may itself become the copy that is kept: nothing else leads to it.
+
+    Another hard link would let later edits into the store; what the owner can't read there could not be put back.
+    """
+    old = operation.old
+    return (
+        old is not None
+        and operation.action != "adjust"
+        and old.type == "file"
+        and old.nlink == 1
+        and old.uid == os.geteuid()
+        and bool(old.mode & stat.S_IRUSR)
+    )
+
+
+def _keep_old(root_fd: int, step_fd: int, plan: Plan, outcome: Outcome) -> None:
+    """Move what the renames took out into the store, where no copy of it lies yet; durable on return."""
+    with contextlib.ExitStack() as stack:
+        try:
+            staging_fd = open_staging(root_fd, plan.staging)
+        except FileNotFoundError:
+            return
+        stack.callback(os.close, staging_fd)
+        kept_fd = open_directory(step_fd, b"old")
+        stack.callback(os.close, kept_fd)
+        kept = set(names_in(kept_fd))
+        for operation in plan.operations:
+            if operation.slot in kept or operation.index not in outcome.left or not can_be_moved(operation):
+                continue
+            out = lstat_at(staging_fd, operation.slot)
+            if out is not None and operation.old is not None and out.st_ino == operation.old.ino:
+                _move(staging_fd, kept_fd, operation.slot)
+        os.fsync(kept_fd)
+
+
+def _move(staging_fd: int, kept_fd: int, slot: bytes) -> None:
+    try:
+        os.rename(slot, slot, src_dir_fd=staging_fd, dst_dir_fd=kept_fd)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(staging_fd, kept_fd, slot)
+
+
+def _copy(staging_fd: int, kept_fd: int, slot: bytes) -> None:
+    """Copy instead: the store was moved to another file system after the step was planned."""
+    temporary = slot + b".new"
+    source = os.open(slot, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging_fd)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        target = os.open(temporary, flags, 0o600, dir_fd=kept_fd)
+        try:
+            copy_contents(source, target)
+            os.fsync(target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    os.rename(temporary, slot, src_dir_fd=kept_fd, dst_dir_fd=kept_fd)
 
 
 def times_of(root_fd: int, path: bytes) -> tuple[int, int, int] | None:

@@ -87,6 +87,20 @@ def _require_exchange(fd: int) -> None:
         os.rmdir(name, dir_fd=fd)
 
 
+def can_move(staging_fd: int, step_fd: int) -> bool:
+    """Tell whether an entry can be renamed from the staging directory into the store: one file system, one mount."""
+    os.mkdir(b"m", 0o700, dir_fd=staging_fd)
+    try:
+        os.rename(b"m", b"m", src_dir_fd=staging_fd, dst_dir_fd=step_fd)
+    except OSError as error:
+        os.rmdir(b"m", dir_fd=staging_fd)
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    os.rmdir(b"m", dir_fd=step_fd)
+    return True
+
+
 def remove_staging(root_fd: int, name: bytes) -> None:
     """Remove the staging directory and what lies in it; gone already is fine.
 

@@ -1,11 +1,13 @@
 """Carry out a set of changes as one step: wholly or not at all, across a crash, and never over what the host changed.
 
 1. the step is opened in the store, the staging directory made in the folder's root;
-2. new versions are staged, old ones copied into the store: whatever needs space or can fail does so here;
+2. new versions are staged, old ones copied into the store unless they can be moved there later: whatever needs space
+   or can fail does so here;
 3. the plan is written, with the identity of all that is replaced and of all that is staged;
 4. the commit mark: from here on a crash ends in the new state, before it in the old one;
 5. the operations, by rename only;
-6. what was done is written, marks and directory times are set, the staging directory goes, the step is closed.
+6. what was done is written, old versions are moved into the store, marks and directory times are set, the staging
+   directory goes, the step is closed.
 
 `apply` and `undo` are this with different contents. Standard library only.
 """
@@ -23,14 +25,14 @@ from typing import Final
 
 from supervisor.linux.syncfs import syncfs
 from supervisor.workspace.change import Change
-from supervisor.workspace.closing import times_of
+from supervisor.workspace.closing import can_be_moved, times_of
 from supervisor.workspace.copying import copy_contents
 from supervisor.workspace.entry import lstat_below, opened_staged, parent_of
 from supervisor.workspace.journal import Meta, Operation, Outcome, Plan, operations_for
 from supervisor.workspace.marks import load_marks
 from supervisor.workspace.recovery import carry_through, take_back
 from supervisor.workspace.selection import dependents
-from supervisor.workspace.staging import ChangedMeanwhileError, Source, Stager, make_staging, new_staging_name
+from supervisor.workspace.staging import ChangedMeanwhileError, Source, Stager, can_move, make_staging, new_staging_name
 from supervisor.workspace.store import new_step, set_flag, sync_directory, write_json
 from supervisor.workspace.transaction import CHANGED, Observer, no_observer
 from supervisor.workspace.verdict import applied_mode
@@ -187,12 +189,13 @@ def _prepare(
     conflicts: dict[bytes, str],
     observe: Observer,
 ) -> list[Operation]:
-    """Do all that needs space: stage the new versions, copy the old ones into the store."""
+    """Do all that needs space: stage the new versions, copy into the store what can't be moved there later."""
     by_path = {change.path: change for change in _without(changes, conflicts)}
     staging_fd = make_staging(root_fd, plan.staging)
     observe("after making the staging directory")
     try:
         planned = operations_for(list(by_path.values()))
+        moves = can_move(staging_fd, step_fd)
         is_large = len(planned) > _MANY
         sync: Callable[[int], None] = _not_yet if is_large else os.fsync
         stager = Stager(staging_fd, order.source, partial(_folder, root_fd), sync)
@@ -201,7 +204,8 @@ def _prepare(
                 operation.partner if operation.action == "remove" and operation.partner else operation.path
             ]
             try:
-                planned[at] = _keep_old(root_fd, step_fd, operation, sync)
+                if not (moves and can_be_moved(operation)):
+                    planned[at] = _keep_old(root_fd, step_fd, operation, sync)
                 stager.stage(operation, change)
             except ChangedMeanwhileError as error:
                 conflicts[change.path] = str(error)

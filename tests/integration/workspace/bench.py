@@ -150,7 +150,9 @@ class Bench:
 
     def _open_all(self) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        self.store_fd = os.open(f"{self.base}/store", flags)
+        # In the mount of the folder a step can move files into the store; elsewhere it has to copy them.
+        store = self.base if self.kind.endswith("other-fs") else self.root
+        self.store_fd = os.open(f"{store}/store", flags)
         self.area = Area(*(os.open(f"{self.root}/{name}", flags) for name in ("lower", "up/upper", "ro")))
 
     @property

@@ -420,3 +420,25 @@ def test_the_custom_of_umask_002_needs_no_word_where_the_group_is_the_owners_alo
     bench.apply()
     assert (bench.lower / "d/new").exists() == is_private
     assert not (bench.lower / "all").exists()
+
+
+def test_an_old_version_is_moved_into_the_store_only_when_nothing_else_leads_to_it(make_bench: MakeBench) -> None:
+    bench = make_bench("for f in plain gone closed linked; do echo old > $f; done; ln linked other; chmod 0 closed")
+    before = tree(bench.lower)
+    inodes = {name: (bench.lower / name).lstat().st_ino for name in ("plain", "gone", "closed", "linked")}
+    bench.agent("rm -f gone closed; for f in plain linked; do echo new > $f; done")
+    step = bench.apply().step_id
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    kept_fd = os.open(b"steps/%06d/old" % step, flags, dir_fd=bench.store_fd)
+    kept = {os.stat(name, dir_fd=kept_fd).st_ino for name in os.listdir(kept_fd)}
+    contents = {os.open(name, os.O_RDONLY, dir_fd=kept_fd) for name in os.listdir(kept_fd)}
+    assert [os.read(fd, 10) for fd in contents] == [b"old\n"] * 4
+    for fd in (*contents, kept_fd):
+        os.close(fd)
+    can_move = not bench.kind.endswith("other-fs")
+    assert kept & set(inodes.values()) == ({inodes["plain"], inodes["gone"]} if can_move else set())
+    bench.host("echo host >> other")
+    bench.undo(step)
+    bench.host("sed -i /host/d other")
+    after = tree(bench.lower)
+    assert {path: entry[:2] for path, entry in after.items()} == {path: entry[:2] for path, entry in before.items()}

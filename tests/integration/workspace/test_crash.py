@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 from collections.abc import Callable
 
 import pytest
 
 from supervisor.workspace.transaction import Observer
-from tests.integration.workspace.bench import Bench, tree
+from tests.integration.workspace.bench import OWNER, Bench, tree
 from tests.integration.workspace.conftest import MakeBench
 
 pytestmark = pytest.mark.integration
@@ -202,3 +205,21 @@ def test_an_apply_first_ends_a_step_that_a_crash_left_open(make_bench: MakeBench
     assert [change.path for change in bench.apply(b"later").applied] == [b"later"]
     assert {path: entry for path, entry in tree(bench.lower).items() if path != b"later"} == new
     assert bench.recover() == []
+
+
+def test_old_versions_reach_a_store_that_was_moved_to_another_disk_after_a_crash(make_bench: MakeBench) -> None:
+    bench, old, new = _started(make_bench)
+    names = _Points()
+    bench.apply(observe=names)
+    bench.undo(1)
+    assert _killed(lambda observe: bench.apply(observe=observe), names.names.index("after writing what was done"))
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        shutil.copytree(f"/proc/{os.getpid()}/fd/{bench.store_fd}/", elsewhere, dirs_exist_ok=True)
+        subprocess.run(["chown", "-R", str(OWNER), elsewhere], check=True)
+        moved = os.open(elsewhere, os.O_RDONLY | os.O_DIRECTORY)
+        os.dup2(moved, bench.store_fd, inheritable=False)
+        os.close(moved)
+        _recovered(bench)
+        assert tree(bench.lower) == new
+        bench.undo(bench.steps()[-1].number)
+        assert tree(bench.lower) == old
