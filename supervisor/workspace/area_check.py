@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import Final
 
 from supervisor.errors import RefusedError
 from supervisor.linux import mountinfo
+from supervisor.linux.openat2 import open_beneath
 from supervisor.linux.statfs import fs_type
 
 _NEVER_BELOW: Final = (
@@ -91,56 +91,39 @@ def _check_overlay_leftovers(path: str, fd: int) -> None:
 
     Only directory entries are read (the type comes with the name), plus the xattrs of directories.
     """
-    top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
-    with contextlib.closing(_Walk(top)) as walk:
-        for relative, what in walk.leftovers():
+    waiting = [b""]
+    while waiting:
+        directory = waiting.pop()
+        # By its path each time: a folder may have more subfolders than there are descriptors.
+        try:
+            below = open_beneath(fd, directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # what its owner cannot read cannot be shown either
+            continue
+        try:
+            found = _visit(below, directory + b"/" if directory else b"", waiting)
+        finally:
+            os.close(below)
+        if found:
             raise RefusedError(
-                f"{path}: {os.fsdecode(relative)} is {what}, left by an overlay",
+                f"{path}: {os.fsdecode(found[0])} is {found[1]}, left by an overlay",
                 "remove it (rm, or setfattr -x) and run again",
             )
 
 
-class _Walk:
-    """A walk by descriptors; what cannot be read by the owner cannot be shown either and is passed over."""
-
-    def __init__(self, top: int) -> None:
-        self._stack: list[tuple[int, bytes]] = [(top, b"")]
-
-    def leftovers(self) -> list[tuple[bytes, str]]:
-        """Return the first leftover found, or nothing."""
-        while self._stack:
-            fd, prefix = self._stack.pop()
-            try:
-                found = self._visit(fd, prefix)
-            finally:
-                os.close(fd)
-            if found:
-                return [found]
-        return []
-
-    def _visit(self, fd: int, prefix: bytes) -> tuple[bytes, str] | None:
-        for name in os.listxattr(fd):
-            if name.startswith(("user.overlay.", "trusted.overlay.")):
-                return prefix or b".", f"marked with the xattr {name}"
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                raw = os.fsencode(entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    with contextlib.suppress(OSError):
-                        below = os.open(
-                            entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd
-                        )
-                        self._stack.append((below, prefix + raw + b"/"))
-                elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-                        return prefix + raw, "a whiteout (a 0:0 device)"
-        return None
-
-    def close(self) -> None:
-        """Close what was not visited."""
-        while self._stack:
-            os.close(self._stack.pop()[0])
+def _visit(fd: int, prefix: bytes, waiting: list[bytes]) -> tuple[bytes, str] | None:
+    """Return the first leftover in a directory; add its subdirectories to *waiting*."""
+    for name in os.listxattr(fd):
+        if name.startswith(("user.overlay.", "trusted.overlay.")):
+            return prefix or b".", f"marked with the xattr {name}"
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(prefix + os.fsencode(entry.name))
+            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                    return prefix + os.fsencode(entry.name), "a whiteout (a 0:0 device)"
+    return None
 
 
 def git_common_directory(path: str, fd: int) -> list[str]:
