@@ -22,6 +22,7 @@ from supervisor.workspace.marks import load_marks
 from supervisor.workspace.recovery import recover
 from supervisor.workspace.runs_later import RunsLater
 from supervisor.workspace.scan import scan
+from supervisor.workspace.tree import files_below
 from supervisor.workspace.undo import list_steps, undo
 
 Answer = tuple[dict[str, Any], list[int]]
@@ -151,12 +152,8 @@ def answer_recover(_request: dict[str, Any], fds: list[int]) -> Answer:
 def answer_usage(request: dict[str, Any], fds: list[int]) -> Answer:
     """Return how many bytes a session's uppers hold on disk."""
     root = open_beneath(fds[0], f"sessions/{request['session']}", os.O_RDONLY | os.O_DIRECTORY)
-    total = 0
     try:
-        for _path, _names, files, directory in os.fwalk(".", dir_fd=root):
-            for name in files:
-                with contextlib.suppress(FileNotFoundError):
-                    total += os.stat(name, dir_fd=directory, follow_symlinks=False).st_blocks * 512
+        total = sum(status.st_blocks * 512 for status in files_below(root))
     finally:
         os.close(root)
     return {"bytes": total}, []

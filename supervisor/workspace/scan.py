@@ -38,6 +38,7 @@ from supervisor.workspace.marks import Marks
 from supervisor.workspace.pairing import pair_renames
 from supervisor.workspace.private_group import private_group
 from supervisor.workspace.runs_later import RunsLater
+from supervisor.workspace.tree import files_below
 from supervisor.workspace.verdict import Landing, judge
 from supervisor.workspace.version import Version, version_at, xattrs_at
 
@@ -74,6 +75,10 @@ def _opened_dir(stack: ExitStack, dir_fd: int, name: bytes) -> int:
     fd = open_directory(dir_fd, name)
     stack.callback(os.close, fd)
     return fd
+
+
+class _TooDeepError(Exception):
+    """A directory lies deeper than is followed."""
 
 
 class _Walk:
@@ -115,11 +120,27 @@ class _Walk:
             try:
                 self._entry(path, name, fds, dirty)
                 return
+            except _TooDeepError:
+                # The whole of it, not the part that can be followed: half a tree is nobody's wish.
+                del self.found[before:]
+                self._note(self._unfollowed(path, name, fds))
+                return
             except OSError as error:
                 if error.errno not in _VANISHED:
                     raise
                 del self.found[before:]
         self._note(Change(path, "modified", refused="keeps changing while it is read"))
+
+    def _unfollowed(self, path: bytes, name: bytes, fds: tuple[int, int, int | None]) -> Change:
+        merged, lower, _ = fds
+        old, new = (
+            version_at(dir_fd, name, status) if (status := lstat_at(dir_fd, name)) is not None else None
+            for dir_fd in (lower, merged)
+        )
+        kind: Kind = "added" if old is None else "deleted"
+        if old is not None and new is not None:
+            kind = "metadata" if old.type == new.type else "type"
+        return Change(path, kind, old, new, refused=f"holds folders nested more than {MAX_DEPTH} deep")
 
     def _entry(self, path: bytes, name: bytes, fds: tuple[int, int, int | None], dirty: bool) -> None:
         merged, lower, upper = fds
@@ -142,9 +163,7 @@ class _Walk:
         if top is None or not stat.S_ISREG(top.st_mode) or top.st_nlink < 2:
             return False
         if self._names is None:
-            self._names = Counter()
-            for _top, _directories, files, fd in os.fwalk(b".", dir_fd=self.area.upper_fd):
-                self._names.update(status.st_ino for name in files if (status := lstat_at(fd, name)) is not None)
+            self._names = Counter(status.st_ino for status in files_below(self.area.upper_fd))
         return self._names[top.st_ino] == 1
 
     def _both(
@@ -232,7 +251,7 @@ class _Walk:
         """Give a stack for the descriptors of one level; None when the directory can't be entered, which is noted."""
         problem = ""
         if path.count(b"/") >= MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} directories deep"
+            raise _TooDeepError
         for dir_fd, name in places:
             try:
                 os.close(open_directory(dir_fd, name))

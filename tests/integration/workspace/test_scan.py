@@ -282,12 +282,41 @@ def test_cost_follows_the_changes_not_the_folder(make_bench: MakeBench) -> None:
     assert elapsed < (time.perf_counter() - listing) / 2
 
 
-def test_a_very_deep_folder_is_named_not_followed_for_ever(make_bench: MakeBench) -> None:
-    bench = make_bench()
-    bench.agent("for n in $(seq 150); do mkdir d; cd d; done; echo x > x")
-    [refused] = [change for change in bench.scan() if change.refused]
-    assert "deep" in refused.refused
-    assert refused.path == b"/".join([b"d"] * 101)
+DEEP = (
+    "python3 -c '\nimport os\nfor _ in range(3000): os.mkdir(chr(100)); os.chdir(chr(100))\nopen(chr(120), chr(119))'"
+)
+DEEPER = DEEP.replace("open(", "open(chr(121), chr(119)); open(").replace("os.mkdir(chr(100)); ", "")
+
+
+def test_a_tree_too_deep_to_follow_is_refused_whole_and_the_rest_is_applied(make_bench: MakeBench) -> None:
+    bench = make_bench("mkdir there")
+    bench.agent(f"mkdir -p new/sub; echo 1 > new/sub/f; echo 1 > plain; cd new; {DEEP}; cd ../there; {DEEP}")
+    changes = bench.scan()
+    assert {change.path for change in changes if change.refused} == {b"new", b"there/d"}
+    assert all("deep" in change.refused for change in changes if change.refused)
+    assert {change.path for change in bench.apply().applied} == {b"plain"}
+    assert sorted(os.listdir(bench.lower)) == ["plain", "there"]
+    assert os.listdir(bench.lower / "there") == []
+    bench.discard(b"new")
+    assert [change.path for change in bench.scan()] == [b"there/d"]
+
+
+def test_a_tree_too_deep_to_follow_is_not_deleted_in_part(make_bench: MakeBench) -> None:
+    bench = make_bench(f"mkdir a; echo 1 > a/f; cd a; {DEEP}")
+    bench.agent("rm -rf a; echo now a file > a")
+    [change] = bench.scan()
+    assert (change.path, change.kind) == (b"a", "type")
+    assert "deep" in change.refused
+    assert bench.apply().applied == []
+    assert sorted(os.listdir(bench.lower / "a")) == ["d", "f"]
+
+
+def test_below_an_existing_deep_tree_only_what_is_too_deep_is_refused(make_bench: MakeBench) -> None:
+    bench = make_bench(DEEP)
+    bench.agent(f"echo 2 > d/d/near; {DEEPER}")
+    found = {change.path: bool(change.refused) for change in bench.scan()}
+    assert found == {b"d/d/near": False, b"/".join([b"d"] * 101): True}
+    assert {change.path for change in bench.apply().applied} == {b"d/d/near"}
 
 
 def test_a_remounted_workspace_shows_the_same(make_bench: MakeBench) -> None:
