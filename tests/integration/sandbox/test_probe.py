@@ -16,7 +16,8 @@ from supervisor.linux import cgroup, landlock
 from supervisor.sandbox import probe as probe_module
 from supervisor.sandbox.layers import LAYERS, State, missing
 from supervisor.sandbox.machine import is_initial_root
-from supervisor.sandbox.probe import find_init, is_static, probe, probe_all
+from supervisor.sandbox.probe import probe, probe_all
+from supervisor.sandbox.probes.surroundings import find_init, is_static
 from supervisor.sandbox.profile_source import load_profile, packaged_directory
 
 pytestmark = pytest.mark.integration
