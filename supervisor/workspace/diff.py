@@ -72,10 +72,10 @@ def render(area: Area, changes: list[Change]) -> Iterator[bytes]:
 
 
 def file_stats(area: Area, changes: list[Change]) -> list[FileStat]:
-    """Count the lines of each change that is not a folder."""
+    """Count the lines of each change that is not a folder; a refused folder stands for all below it."""
     found = []
     for change in changes:
-        if change.is_directory and change.kind != "type":
+        if change.is_directory and change.kind != "type" and not change.refused:
             continue
         text_diff = None if change.refused else _compared(area, change)
         if text_diff is None:
@@ -257,6 +257,8 @@ def _graph(one: FileStat, most: int) -> bytes:
 
 
 def _sizes(change: Change) -> bytes:
+    if change.is_directory:
+        return b"  folder"
     old, new = (version.size if version is not None else 0 for version in (change.old, change.new))
     return b"  Bin %d -> %d bytes" % (old, new)
 

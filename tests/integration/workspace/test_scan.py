@@ -294,6 +294,7 @@ def test_a_tree_too_deep_to_follow_is_refused_whole_and_the_rest_is_applied(make
     changes = bench.scan()
     assert {change.path for change in changes if change.refused} == {b"new", b"there/d"}
     assert all("deep" in change.refused for change in changes if change.refused)
+    assert b" there/d |   folder  [refused: holds folders nested" in bench.stat()
     assert {change.path for change in bench.apply().applied} == {b"plain"}
     assert sorted(os.listdir(bench.lower)) == ["plain", "there"]
     assert os.listdir(bench.lower / "there") == []
