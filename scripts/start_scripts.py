@@ -23,7 +23,13 @@ PROGRAMS: Final = {
 SHEBANG_LIMIT_BYTES: Final = 127
 
 _BODY: Final = """\
+import _signal
+import posix
 import sys
+
+# Ctrl-C while the imports run: end, as main does later. Who ignores SIGINT (nohup) goes on ignoring it.
+if _signal.getsignal(2) is _signal.default_int_handler:
+    _signal.signal(2, lambda *_: posix._exit(130))
 
 sys.path.insert(0, {checkout!r})
 sys.path.append({packages!r})

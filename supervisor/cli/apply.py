@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from supervisor.cli import review, service
+from supervisor.cli import diff, interrupt, review, service
 from supervisor.cli.terminal import escape_text
 from supervisor.errors import DeskwardenError
 
@@ -26,18 +26,16 @@ def run(args: argparse.Namespace) -> int:
     """Apply; returns 0, or 1 when something named was left alone."""
     request = review.request("apply", args.command_words + args.words, held=args.held)
     if args.stat:
-        message, _body = service.ask(request | {"verb": "changes", "held": False})
-        for area in message["areas"]:
-            print(area["stat"], end="")
-        return 0
+        return diff.print_stat(request | {"verb": "changes", "held": False}, as_json=args.json)
     message, _body = service.ask(request)
     held = [change for area in message["areas"] for change in area["held"]]
-    if held and not args.json and os.isatty(0) and os.isatty(2) and _confirmed(held):
+    if held and not args.json and os.isatty(0) and os.isatty(2):
         named = [f"{area['area']}/{change['path']}" for area in message["areas"] for change in area["held"]]
         try:
-            again, _body = service.ask(request | {"held": True, "session": message["id"], "paths": named})
-            _merge(message, again)
-        except DeskwardenError:
+            if _confirmed(held):
+                again, _body = service.ask(request | {"held": True, "session": message["id"], "paths": named})
+                _merge(message, again)
+        except (DeskwardenError, KeyboardInterrupt):
             _print_all(message)  # what was applied before must be said whatever comes now
             raise
     if args.json:
@@ -53,7 +51,8 @@ def _confirmed(held: list[dict[str, Any]]) -> bool:
     for line in review.reason_lines("These run later on your machine:", held, "held"):
         print(line, file=sys.stderr)
     print("Apply them too? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    with interrupt.raised():
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _print_all(message: dict[str, Any]) -> None:

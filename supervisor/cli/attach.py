@@ -22,5 +22,5 @@ def run(args: argparse.Namespace) -> int:
     with service.connect(start=False) as sock:
         terminal = list(conversation.window_size()) if interactive else None
         seqpacket.send_json(sock, {"verb": "attach", "session": args.session, "terminal": terminal})
-        message = conversation.Conversation(sock, interactive).carry()
+        message = conversation.Conversation(sock, interactive, left=None).carry()
     return finish(message, args.json, loud=False)

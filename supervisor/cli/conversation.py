@@ -16,32 +16,45 @@ import termios
 import tty
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from supervisor import protocol
 from supervisor.cli import window
 from supervisor.cli.terminal import OutputFilter
-from supervisor.errors import ServiceError, from_wire
+from supervisor.errors import DeskwardenError, ServiceError, from_wire
 from supervisor.linux import seqpacket
 
 # For the verbs that are not in such a hurry.
 is_interactive = window.is_interactive
 window_size = window.window_size
 
-_FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+# After SIGHUP nobody reads or types any more; a command that saves its work and ends is waited for this long.
+_HANG_UP_S: Final = 2.0
 # Ctrl-] then d leaves a session running.
 _DETACH_PREFIX: Final = 0x1D
 _DETACH_KEY: Final = ord("d")
 
 
+class HungUpError(DeskwardenError):
+    """The terminal went away (SIGHUP) and the command did not end with it."""
+
+    exit_code = 128 + signal.SIGHUP
+
+
 class Conversation:
-    """One command, from ``started`` to its end."""
+    """One command, from ``started`` to its end.
+
+    Args:
+        left: What becomes of the command when the client leaves it behind; None when it stays as it is.
+    """
 
     def __init__(
         self,
         sock: socket.socket,
         interactive: bool,
         on_started: Callable[[dict[str, Any]], None] = lambda _message: None,
+        left: str | None = "it gets 10 s to end in order, then it is killed; staged changes are kept",
     ) -> None:
         self._sock = sock
         self._interactive = interactive
@@ -53,6 +66,8 @@ class Conversation:
         self._polled = True
         self._ahead = 0
         self._on_started = on_started
+        self._left = left
+        self._hung_up = False
         self.detached = False
 
     def carry(self) -> dict[str, Any]:
@@ -69,14 +84,22 @@ class Conversation:
         with self._signals(), self._raw(), self._settled():
             if not self._polled:
                 self._go_on_reading()
-            while True:
-                for key, _events in self._selector.select():
-                    if key.fd == 0:
-                        self._read_input()
-                        continue
-                    message = self._read_daemon()
-                    if message is not None:
-                        return message
+            try:
+                return self._until_the_end()
+            except OSError:  # a terminal that is gone takes no output
+                if self._hung_up:
+                    self._leave()
+                raise
+
+    def _until_the_end(self) -> dict[str, Any]:
+        while True:
+            for key, _events in self._selector.select():
+                if key.fd == 0:
+                    self._read_input()
+                    continue
+                message = self._read_daemon()
+                if message is not None:
+                    return message
 
     @contextlib.contextmanager
     def _settled(self) -> Iterator[None]:
@@ -85,7 +108,7 @@ class Conversation:
             yield
         finally:
             for fd, one in self._filters.items():
-                if one is not None:
+                if one is not None and not self._hung_up:
                     write_all(fd, one.flush() + one.restore())
 
     def _read_daemon(self) -> dict[str, Any] | None:
@@ -175,8 +198,10 @@ class Conversation:
         try:
             yield
         finally:
-            # Drained: what was typed ahead, or answered by the terminal, must not reach the owner's shell.
-            termios.tcsetattr(0, termios.TCSAFLUSH, self._saved)
+            # Drained: what was typed ahead, or answered by the terminal, must not reach the owner's shell. After a
+            # hang-up there may be no terminal any more, or one whose output stands still and is not waited for.
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(0, termios.TCSANOW if self._hung_up else termios.TCSAFLUSH, self._saved)
 
     def _suspend(self) -> None:
         """Ctrl-Z stopped the job inside: stop here too, and go on together."""
@@ -199,14 +224,33 @@ class Conversation:
         def resize(_number: int, _frame: FrameType | None) -> None:
             self._send_window()
 
-        before = {number: signal.signal(number, forward) for number in _FORWARDED}
+        handlers: dict[int, Callable[[int, FrameType | None], object]] = dict.fromkeys(_FORWARDED, forward)
+        handlers |= {signal.SIGHUP: self._hang_up, signal.SIGALRM: self._leave}
         if self._interactive:
-            before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, resize)
+            handlers[signal.SIGWINCH] = resize
+        before = {}
+        for number, handler in handlers.items():
+            if (
+                number == signal.SIGALRM or signal.getsignal(number) is not signal.SIG_IGN
+            ):  # nohup, a script's job in the background
+                before[number] = signal.signal(number, handler)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, old in before.items():
+                signal.signal(number, old)
+
+    def _hang_up(self, number: int, _frame: FrameType | None) -> None:
+        """Tell the command that its terminal is gone, and leave it soon; one that only attached leaves at once."""
+        self._hung_up = True
+        if self._left is None:
+            self._leave()
+        signal.setitimer(signal.ITIMER_REAL, _HANG_UP_S)
+        self._send(protocol.SIGNAL + bytes([number]))
+
+    def _leave(self, *_signal: object) -> NoReturn:
+        raise HungUpError(f"hung up; {self._left or 'the session goes on'}", "deskwarden ps --all")
 
 
 def write_all(fd: int, data: bytes) -> None:

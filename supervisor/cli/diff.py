@@ -12,9 +12,9 @@ import os
 import re
 import subprocess
 import sys
-from typing import Final
+from typing import Any, Final
 
-from supervisor.cli import conversation, review, service
+from supervisor.cli import conversation, interrupt, review, service
 from supervisor.cli.terminal import escape_text
 
 HELP = "show what a session changed"
@@ -38,24 +38,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the patch, the summary or the values."""
     if args.json or args.stat:
-        message, _body = service.ask(review.request("changes", args.command_words + args.words, held=args.held))
-        if args.json:
-            values = [change | {"area": area["area"]} for area in message["areas"] for change in area["changes"]]
-            print(json.dumps(values, indent=2))
-        else:
-            for area in message["areas"]:
-                title = f"{escape_text(area['area'])}:\n" if len(message["areas"]) > 1 else ""
-                body = os.fsencode(title + area["stat"])
-                sys.stdout.flush()
-                conversation.write_all(1, shown(body, coloured=False) if os.isatty(1) else body)
-            if not any(area["changes"] for area in message["areas"]):
-                print("no changes")
-        return 0
+        request = review.request("changes", args.command_words + args.words, held=args.held)
+        return print_stat(request, as_json=args.json)
     message, body = service.ask(review.request("diff", args.command_words + args.words, held=args.held))
     if not message["count"]:
         print("no changes", file=sys.stderr)
         return 0
     show(body)
+    return 0
+
+
+def print_stat(request: dict[str, Any], *, as_json: bool) -> int:
+    """Print the changes as a summary or as values; returns 0. Shared with ``apply --stat``."""
+    message, _body = service.ask(request)
+    if as_json:
+        values = [change | {"area": area["area"]} for area in message["areas"] for change in area["changes"]]
+        print(json.dumps(values, indent=2))
+        return 0
+    sys.stdout.flush()
+    for area in message["areas"]:
+        title = f"{escape_text(area['area'])}:\n" if len(message["areas"]) > 1 else ""
+        body = os.fsencode(title + area["stat"])
+        conversation.write_all(1, shown(body, coloured=False) if os.isatty(1) else body)
+    if not any(area["changes"] for area in message["areas"]):
+        print("no changes")
     return 0
 
 
@@ -68,9 +74,9 @@ def show(body: bytes) -> None:
     pager = os.environ.get("PAGER", "less")
     if text.count(b"\n") > os.get_terminal_size(1).lines and pager and pager != "cat":
         try:
-            subprocess.run(
-                [*pager.split()], input=text, check=False, env=os.environ | {"LESS": "FRX", "LESSSECURE": "1"}
-            )
+            with interrupt.unheeded():
+                environment = os.environ | {"LESS": "FRX", "LESSSECURE": "1"}
+                subprocess.run([*pager.split()], input=text, check=False, env=environment)
             return
         except FileNotFoundError:
             pass

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from supervisor.cli import interrupt
 from supervisor.sandbox.layers import KERNEL_FLOOR, LAYERS, LayerState, State, missing
 from supervisor.sandbox.machine import Machine, identify, kernel_version
 from supervisor.sandbox.probe import probe_all
@@ -30,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     if args.managed:
         print(json.dumps({"managed": False, "detail": _MANAGED_NOTHING}) if args.json else _MANAGED_NOTHING)
         return 1
-    machine, states, profile = identify(), probe_all(), load_profile(DEFAULT_PROFILE)
+    with interrupt.raised():  # what a probe has made it takes away again
+        machine, states, profile = identify(), probe_all(), load_profile(DEFAULT_PROFILE)
     lacking = missing(profile.requires, states)
     if args.json:
         print(json.dumps(as_json(machine, states, profile), indent=2))

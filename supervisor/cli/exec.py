@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         }
         seqpacket.send_json(sock, request)
         message = conversation.Conversation(sock, interactive).carry()
-    if message["event"] == "result":
+    if args.json:
+        print(json.dumps(message), file=sys.stderr)
+    elif message["event"] == "result":
         print(f"\nleft in {message['name']}", file=sys.stderr)
-        return 0
-    return int(message["code"])
+    return int(message.get("code") or 0)

@@ -7,14 +7,20 @@ can overwrite what it printed before. Nothing is decided on a log; `diff` shows 
 from __future__ import annotations
 
 import argparse
+import codecs
+import json
 import os
+from collections.abc import Callable
 
-from supervisor.cli import conversation, service
+from supervisor.cli import conversation, interrupt, service
 from supervisor.cli.terminal import OutputFilter
 from supervisor.errors import ServiceError, from_wire
 from supervisor.linux import seqpacket
 
 HELP = "show what a session printed"
+
+# Takes what was printed; the last time nothing, and that it is the end.
+Show = Callable[[bytes, bool], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,21 +30,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
-    one = OutputFilter() if os.isatty(1) else None
+    """Print it; Ctrl-C, which ends ``-f``, gives the terminal back as it was."""
+    show = _as_values() if args.json else _on_terminal() if os.isatty(1) else _raw
+    try:
+        with interrupt.raised():
+            return _carry(args, show)
+    finally:
+        show(b"", True)
+
+
+def _carry(args: argparse.Namespace, show: Show) -> int:
     with service.connect() as sock:
         seqpacket.send_json(sock, {"verb": "logs", "session": args.session, "follow": args.follow})
         while True:
             payload, fds = seqpacket.receive(sock)
-            seqpacket.close_all(fds)
             if not payload:
                 raise ServiceError("the daemon hung up", f"deskwarden logs {args.session}")
-            if payload[:1] != b"{":
-                conversation.write_all(1, one.feed(payload[1:]) if one else payload[1:])
+            if payload[:1] not in (b"{", b"@"):
+                show(payload[1:], False)
                 continue
-            message, _fds = seqpacket.decode_json(payload, [])
+            message, fds = seqpacket.decode_json(payload, fds)
+            seqpacket.close_all(fds)
             if message["event"] == "error":
                 raise from_wire(message["error"])
-            if one is not None:
-                conversation.write_all(1, one.flush() + one.restore())
             return 0
+
+
+def _raw(data: bytes, _is_end: bool) -> None:
+    conversation.write_all(1, data)
+
+
+def _on_terminal() -> Show:
+    one = OutputFilter()
+    return lambda data, is_end: conversation.write_all(1, one.flush() + one.restore() if is_end else one.feed(data))
+
+
+def _as_values() -> Show:
+    """One object a line; bytes that are no UTF-8 as lone surrogates, as in every JSON of ours."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def show(data: bytes, is_end: bool) -> None:
+        text = decoder.decode(data, is_end)
+        if text:
+            print(json.dumps({"output": text}), flush=True)
+
+    return show

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import sys
 
-from supervisor.errors import DeskwardenError, to_wire
+from supervisor.cli import interrupt
+from supervisor.errors import DeskwardenError, ServiceError, UsageError, to_wire
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without typing, which takes 3 ms to import
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from types import ModuleType
+    from typing import Any, NoReturn
 
 # Verb → module; in the order of --help.
 VERBS = {
@@ -43,47 +45,65 @@ _LATER = {
     "telemetry and audit": "events audit replay",
     "posture and the control plane": "posture enroll unenroll quarantine",
 }
-# signal(7), the same on every architecture; the module of that name takes 4 ms to import.
-_SIGINT = 2
-_SIGPIPE = 13
+_SIGPIPE = 13  # signal(7), the same on every architecture
+_TELL_MORE = "the same with --verbose tells more"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code. Called as the program, ``run`` does not return: see `_leave`."""
     words = sys.argv[1:] if argv is None else argv
     _hold_standard_descriptors()
-    if not words or words[0] in ("-h", "--help", "help"):
+    verb = words[0] if words else ""
+    before, command = split_command(words[1:])
+    asked = (verb, *before)
+    if argv is None:
+        interrupt.end_quietly()
+    code = guarded(lambda: _answer(verb, before, command), as_json="--json" in asked, verbose="--verbose" in asked)
+    if argv is None:
+        interrupt.ignore()
+        if verb == "run":
+            _leave(code)
+    return code
+
+
+def _answer(verb: str, before: list[str], command: list[str]) -> int:
+    """Find the verb, read its words and run it."""
+    if verb in ("", "-h", "--help", "help"):
         print(_overview())
-        return 0 if words else 125
-    if words[0] in ("-V", "--version", "version"):
+        return 0 if verb else 125
+    if verb in ("-V", "--version", "version"):
         print("deskwarden 0.1.0")
         return 0
-    verb, rest = words[0], words[1:]
     if verb not in VERBS:
-        print(f"deskwarden: {_unknown(verb)}\n  next: deskwarden --help", file=sys.stderr)
-        return 125
+        raise UsageError(_unknown(verb), "deskwarden --help")
     module = _import(VERBS[verb])
-    before, command = split_command(rest)
     args = module.read_plain(before) if verb == "run" else None
     if args is None:
         try:
             args = _parse(verb, module, before)
-        except SystemExit as error:
-            return 125 if error.code else 0
+        except SystemExit:  # --help: argparse has printed it
+            return 0
     args.command_words = command
-    code = guarded(args, module.run)
-    if argv is None and verb == "run":
-        _leave(code)
+    code: int = module.run(args)
     return code
 
 
 def _hold_standard_descriptors() -> None:
-    """Open /dev/null where the caller closed 0, 1 or 2: no socket of ours may take the number."""
+    """Open /dev/null where the caller closed 0, 1 or 2: no socket of ours may take the number, and no print fail.
+
+    What the terminal's encoding lacks is printed as an escape, never an error.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             os.open("/dev/null", os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the program
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is sys.__stdout__:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _import(name: str) -> ModuleType:
@@ -97,9 +117,22 @@ def _import(name: str) -> ModuleType:
 
 
 def _parse(verb: str, module: ModuleType, words: list[str]) -> argparse.Namespace:
+    """Read the words with argparse.
+
+    Raises:
+        UsageError: What argparse says is wrong with them.
+        SystemExit: Help was asked for, and printed.
+    """
     import argparse
 
-    parser = argparse.ArgumentParser(prog=f"deskwarden {verb}", description=module.HELP)
+    class Parser(argparse.ArgumentParser):
+        def __init__(self, **fields: Any) -> None:
+            super().__init__(**fields, allow_abbrev=False)  # a flag added later must not change what a word means
+
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{self.prog.partition(' ')[2]}: {message}", f"{self.prog} --help")
+
+    parser = Parser(prog=f"deskwarden {verb}", description=module.HELP)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--verbose", action="store_true", help="on an error, show where it arose")
     module.add_arguments(parser)
@@ -107,13 +140,11 @@ def _parse(verb: str, module: ModuleType, words: list[str]) -> argparse.Namespac
 
 
 def _leave(code: int) -> None:
-    """End at once: taking the interpreter apart costs 3 ms. Returns only when output could not go out."""
+    """End at once: taking the interpreter apart costs 3 ms."""
     try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        sys.stderr.flush()
     except OSError:
-        return
+        code = code or 125
     os._exit(code)
 
 
@@ -125,36 +156,57 @@ def split_command(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def guarded(args: argparse.Namespace, run: Callable[[argparse.Namespace], int]) -> int:
-    """Call a verb; print what went wrong once, with the next step."""
+def guarded(run: Callable[[], int], *, as_json: bool, verbose: bool) -> int:
+    """Call a verb until all it printed is out; print what went wrong once, with the next step."""
     try:
-        return run(args)
-    except DeskwardenError as error:
-        return _say(args, error)
+        return _attempted(run, as_json, verbose)
     except KeyboardInterrupt:
-        return 128 + _SIGINT
+        return 128 + interrupt.SIGINT
+
+
+def _attempted(run: Callable[[], int], as_json: bool, verbose: bool) -> int:
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code
+    except DeskwardenError as error:
+        return _say(error, as_json, verbose)
     except BrokenPipeError:
-        sys.stdout = None  # the interpreter would flush it once more
+        _drop_output()
         return 128 + _SIGPIPE
     except OSError as error:
         where = f"{error.filename!r}: " if error.filename else ""
-        return _say(args, DeskwardenError(f"{where}{error.strerror or error}"))
+        return _say(DeskwardenError(f"{where}{error.strerror or error}", _TELL_MORE), as_json, verbose)
+    except Exception as error:  # noqa: BLE001 - a bug of ours is 125, never 1, which may be the agent's own
+        what = f"internal error: {type(error).__name__}: {error}"
+        return _say(ServiceError(what, _TELL_MORE), as_json, verbose)
 
 
-def _say(args: argparse.Namespace, error: DeskwardenError) -> int:
-    if args.verbose:
-        import traceback
+def _say(error: DeskwardenError, as_json: bool, verbose: bool) -> int:
+    try:
+        if verbose:
+            import traceback
 
-        traceback.print_exc()
-    if args.json:
-        import json
+            traceback.print_exc()
+        if as_json:
+            import json
 
-        print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}))
-    else:
-        print(f"deskwarden: {error.message}", file=sys.stderr)
-        if error.next_step:
-            print(f"  next: {error.next_step}", file=sys.stderr)
+            print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}))
+        else:
+            print(f"deskwarden: {error.message}", file=sys.stderr)
+            if error.next_step:
+                print(f"  next: {error.next_step}", file=sys.stderr)
+        sys.stdout.flush()
+    except OSError:  # nobody listens any more: the exit code still tells
+        _drop_output()
     return error.exit_code
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere: the interpreter would try once more at its end, and complain."""
+    null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def _unknown(verb: str) -> str:

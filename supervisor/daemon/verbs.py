@@ -154,7 +154,7 @@ async def run(conversation: Conversation, request: dict[str, Any]) -> None:
             return
         await _stay(conversation, session, session.main, "", own=True)
     except BaseException:
-        if not detach and not session.on_ended.is_set():  # the client is gone, or was never there
+        if not session.on_ended.is_set():  # the client is gone, or was never there: nobody learned of the session
             service.spawn(service.stop(session, reason="its terminal went away"), f"stop {record.id}")
         raise
 
@@ -221,7 +221,7 @@ async def _stay(conversation: Conversation, session: Session, execution: Executi
             if left_running or not own:
                 await conversation.result(id=session.record.id, name=session.record.name, detached=True)
             elif key:
-                await service.signal(session, 1, key)
+                service.spawn(service.hang_up(session, key, execution), f"hang up {key} of {session.record.id}")
             else:
                 service.spawn(service.stop(session, reason="its terminal went away"), f"stop {session.record.id}")
             return

@@ -25,6 +25,7 @@ from supervisor.session.agent_ids import AgentIds
 from supervisor.session.channel import Channel
 from supervisor.session.console import Console, Log
 from supervisor.session.hands import Hand, Hands
+from supervisor.session.init_process import wait_listening
 from supervisor.session.launch import Agent, Machine, Prepared, Request, Started
 from supervisor.session.launcher_client import LauncherClient
 from supervisor.session.profiles import Profiles
@@ -316,7 +317,7 @@ class SessionService:
         if session.record.state == "frozen":
             await self.set_frozen(session, False)
         with contextlib.suppress(DeskwardenError):
-            await self._launcher.ask("signal", id=session.record.id, signal=int(signal.SIGTERM))
+            await self.signal(session, signal.SIGTERM)
             if session.main.console.is_terminal:
                 # An interactive shell ignores SIGTERM; a terminal that goes away is said with SIGHUP.
                 await self._launcher.ask("signal", id=session.record.id, signal=int(signal.SIGHUP))
@@ -335,8 +336,20 @@ class SessionService:
 
     async def signal(self, session: Session, number: int, execution: str = "") -> None:
         """Forward a signal to the agent (or to one exec inside)."""
+        if not execution:
+            await wait_listening(session.record.pid)
         with contextlib.suppress(DeskwardenError):
             await self._launcher.ask("signal", id=session.record.id, signal=number, exec=execution)
+
+    async def hang_up(self, session: Session, key: str, execution: Execution) -> None:
+        """End an exec whose client went away: SIGHUP and SIGTERM, and SIGKILL for what ignores them."""
+        await self.signal(session, signal.SIGHUP, key)
+        await self.signal(session, signal.SIGTERM, key)
+        try:
+            async with asyncio.timeout(STOP_GRACE_S):
+                await execution.ended.wait()
+        except TimeoutError:
+            await self.signal(session, signal.SIGKILL, key)
 
     async def resume(self, session: Session) -> None:
         """Let stopped jobs go on, as a shell's ``fg`` does."""

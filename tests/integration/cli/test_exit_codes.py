@@ -111,11 +111,43 @@ def test_an_agent_that_needs_the_network_is_told_so(service: Service, workspace:
     assert b"scripts/demo" in result.stderr
 
 
-def test_an_error_is_a_value_with_json(service: Service, workspace: Path) -> None:
-    result = service.run("run", "--json", "-p", "nope", "--", "true", cwd=workspace)
+FAILURES = {
+    "unknown profile": (["run", "--json", "-p", "nope", "--", "true"], 125),
+    "no command": (["run", "--json"], 125),
+    "unknown verb": (["fly", "--json"], 125),
+    "verb of a later version": (["approve", "--json"], 125),
+    "unknown flag": (["ps", "--json", "--frob"], 125),
+    "unknown flag before": (["ps", "--frob", "--json"], 125),
+    "a choice that is none": (["run", "--json", "--mode", "sideways", "--", "true"], 125),
+    "a number that is none": (["undo", "--json", "--step", "many"], 125),
+    "a word that is missing": (["exec", "--json"], 125),
+    "a sub-verb that is missing": (["profile", "--json"], 125),
+    "a sub-verb that is none": (["profile", "--json", "fly"], 125),
+    "a sub-verb's word that is missing": (["profile", "show", "--json"], 125),
+    "a file that is not there": (["profile", "check", "--json", "/no/such/file"], 125),
+    "unknown session": (["show", "--json", "nope"], 125),
+    "nothing to undo": (["undo", "--json", "--step", "4711"], 125),
+    "not in the sandbox": (["run", "--json", "--", "no-such-command"], 127),
+    "not executable": (["run", "--json", "--", "/etc"], 126),
+    "refused": (["run", "--json", "-C", "/", "--", "true"], 126),
+    "of a later room": (["run", "--json", "--net", "open", "--", "true"], 126),
+}
+
+
+@pytest.mark.parametrize("what", FAILURES)
+def test_every_failure_is_one_value_with_json(service: Service, workspace: Path, what: str) -> None:
+    words, code = FAILURES[what]
+    result = service.run(*words, cwd=workspace)
     value = json.loads(result.stdout)
-    assert value["exit_code"] == result.returncode == 125
-    assert "nope" in value["error"]["message"]
+    assert value["exit_code"] == result.returncode == code, result
+    assert value["error"]["message"]
+    assert value["error"]["next"], value
+    assert result.stderr == b""
+
+
+def test_a_flag_is_not_guessed_from_its_beginning(service: Service, workspace: Path) -> None:
+    """A flag that is added later must not change what a script's word means."""
+    assert service.run("run", "--prof", "data", "--", "true", cwd=workspace).returncode == 125
 
 
 @requires_layer("cgroup-limits")

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis.strategies import booleans, dictionaries, integers, lists, none, recursive, text
 
 from supervisor.cli import main, run, service
+from supervisor.errors import UsageError
 
 
 def _by_argparse(words: list[str]) -> dict[str, object] | None:
     try:
         return vars(main._parse("run", run, words))
-    except SystemExit:
+    except (SystemExit, UsageError):
         return None
 
 
