@@ -25,6 +25,7 @@ MANAGED_POLICIES = "/etc/deskwarden/policies/managed"
 # A daemon that the CLI started ends after this long without sessions.
 IDLE_EXIT_S = 120
 _START_DEADLINE_S = 30.0
+_LOG_BYTES = 1 << 20
 # A larger request travels in a memfd, which `seqpacket` knows how to make.
 _PLAIN_BYTES = 65536
 
@@ -163,7 +164,7 @@ def _start_daemon(places: Places) -> None:
         f"sys.exit(main({[*args, '--ready-fd', str(ready_w)]!r}))"
     )
     os.makedirs(places.state, mode=0o700, exist_ok=True)
-    log = os.open(f"{places.state}/daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = _open_log(f"{places.state}/daemon.log")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, log)
         stack.callback(os.close, ready_r)
@@ -184,6 +185,16 @@ def _start_daemon(places: Places) -> None:
         error = from_wire(json.loads(answer))
         if "another daemon already uses" not in error.message:  # that one will answer
             raise error
+
+
+def _open_log(path: str) -> int:
+    """Open the daemon's log; what has grown large becomes the one before it."""
+    import contextlib
+
+    with contextlib.suppress(FileNotFoundError):
+        if os.lstat(path).st_size > _LOG_BYTES:
+            os.replace(path, f"{path}.1")
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _read_answer(fd: int) -> bytes:

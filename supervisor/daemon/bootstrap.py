@@ -41,6 +41,13 @@ class Foundation:
     only_uid: int | None
     owner: Owner | None
     lock_fd: int
+    socket_inode: tuple[int, int] | None
+
+    def remove_socket(self) -> None:
+        """Take the socket's name away at an orderly end: only our own, never systemd's or a later daemon's."""
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            if inode_of(self.places.launch_socket) == self.socket_inode:
+                os.unlink(self.places.launch_socket)
 
 
 def owner_of(uid: int, environment: Mapping[str, str] | None = None) -> Owner:
@@ -70,12 +77,12 @@ def lay(rootless: bool, only_uid: int | None, environment: Mapping[str, str]) ->
     lock_fd = _make_state(places, account)
     layers = probe_all()
     owner = owner_of(uid, environment) if rootless else None
-    listener = _listen(places, account, only_uid)
+    listener, inode = _listen(places, account, only_uid)
     if rootless:
         enter_own_namespaces(uid, gid)
     launcher, launcher_pid = start_launcher(rootless)
     give_up_privilege(account)
-    return Foundation(places, rootless, listener, launcher, launcher_pid, layers, only_uid, owner, lock_fd)
+    return Foundation(places, rootless, listener, launcher, launcher_pid, layers, only_uid, owner, lock_fd, inode)
 
 
 def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
@@ -88,7 +95,7 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
     if os.geteuid() != _service_account().pw_uid:
         raise RefusedError(f"--launcher is for the account {SERVICE_ACCOUNT}", "as root, leave --launcher out")
     lock_fd = _make_state(places, None)
-    listener = _listen(places, None, None)
+    listener, inode = _listen(places, None, None)
     launcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         launcher.connect(launcher_socket)
@@ -99,7 +106,7 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
     layers = _ask_layers(launcher)
     caps.drop_all()
     _lock_down()
-    return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd)
+    return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd, inode)
 
 
 def _ask_layers(launcher: socket.socket) -> tuple[LayerState, ...]:
@@ -129,7 +136,12 @@ def _make_runtime(places: Places, account: pwd.struct_passwd | None) -> None:
     os.makedirs(places.runtime, mode=0o700 if account is None else 0o755, exist_ok=True)
     if os.lstat(places.runtime).st_uid != os.geteuid():
         raise RefusedError(f"{places.runtime} belongs to another user", "remove it, or set XDG_RUNTIME_DIR")
-    os.chmod(places.runtime, 0o700 if account is None else 0o755)
+    if account is None:
+        os.chmod(places.runtime, 0o700)
+        return
+    # It stays root's, which is what clients trust; the daemon, without root by then, may take its socket away.
+    os.chown(places.runtime, 0, account.pw_gid)
+    os.chmod(places.runtime, 0o775)  # noqa: S103 - the group is the daemon's own
 
 
 def _make_state(places: Places, account: pwd.struct_passwd | None) -> int:
@@ -152,10 +164,12 @@ def _layers_from(items: list[dict[str, str]]) -> tuple[LayerState, ...]:
     return tuple(LayerState(item["name"], State(item["state"]), item["detail"], item["remedy"]) for item in items)
 
 
-def _listen(places: Places, account: pwd.struct_passwd | None, only_uid: int | None) -> socket.socket:
-    """Return the listening socket: systemd's (sd_listen_fds(3)), or a new one."""
+def _listen(
+    places: Places, account: pwd.struct_passwd | None, only_uid: int | None
+) -> tuple[socket.socket, tuple[int, int] | None]:
+    """Return the listening socket: systemd's (sd_listen_fds(3)), or a new one and its inode."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-        return socket.socket(fileno=3)
+        return socket.socket(fileno=3), None
     path = places.launch_socket
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -163,10 +177,20 @@ def _listen(places: Places, account: pwd.struct_passwd | None, only_uid: int | N
     with open(f"{places.state}/socket", "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    listener.bind(path)
-    os.chmod(path, 0o600 if account is None or only_uid is not None else 0o666)
+    # By the umask, not afterwards by name: the directory is not root's alone.
+    before = os.umask(0o177 if account is None or only_uid is not None else 0o111)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
     listener.listen(_BACKLOG)
-    return listener
+    return listener, inode_of(path)
+
+
+def inode_of(path: str) -> tuple[int, int]:
+    """Return device and inode of a name itself, not of what it may point to."""
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
 
 
 def enter_own_namespaces(uid: int, gid: int) -> None:

@@ -14,7 +14,7 @@ import sys
 
 # Imported before privilege is given up: a checkout in a private home cannot be read afterwards.
 from supervisor.clock import now_ns
-from supervisor.daemon import bootstrap
+from supervisor.daemon import bootstrap, log
 from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.server import Server
 from supervisor.errors import DeskwardenError, to_wire
@@ -49,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the daemon until SIGTERM, or until it is idle; returns the exit code."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO, format="deskwardend: %(levelname)s: %(message)s"
-    )
+    limit = log.set_up(logging.DEBUG if args.verbose else logging.INFO)
     if args.system and not args.launcher and os.geteuid() != 0:
         _report(args.ready_fd, "--system needs root", "sudo deskwardend --system, or without it: deskwardend")
         return 125
@@ -66,10 +64,14 @@ def main(argv: list[str] | None = None) -> int:
             foundation = bootstrap.join(args.launcher, os.environ)
         else:
             foundation = bootstrap.lay(not args.system, args.only_uid, os.environ)
-        asyncio.run(_serve(foundation, profiles, args.idle_exit, args.ready_fd))
+        asyncio.run(_serve(foundation, profiles, limit, args.idle_exit, args.ready_fd))
     except DeskwardenError as error:
         _report(args.ready_fd, error.message, error.next_step, error)
         return error.exit_code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _report(args.ready_fd, f"{where}{error.strerror or error}", "deskwarden doctor")
+        return 125
     return 0
 
 
@@ -81,7 +83,9 @@ def _report(ready_fd: int | None, message: str, next_step: str, error: Deskwarde
             os.write(ready_fd, json.dumps(value).encode())
 
 
-async def _serve(foundation: Foundation, profiles: Profiles, idle_exit_s: float | None, ready_fd: int | None) -> None:
+async def _serve(
+    foundation: Foundation, profiles: Profiles, limit: log.Limit, idle_exit_s: float | None, ready_fd: int | None
+) -> None:
     places = foundation.places
     launcher = LauncherClient(Channel(foundation.launcher))
     await launcher.start()
@@ -114,7 +118,10 @@ async def _serve(foundation: Foundation, profiles: Profiles, idle_exit_s: float 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(), name="server")
-    watching = asyncio.create_task(quota.watch(service, stores_fd), name="quota")
+    watching = [
+        asyncio.create_task(quota.watch(service, stores_fd), name="quota"),
+        asyncio.create_task(limit.watch(), name="log"),
+    ]
     if ready_fd is not None:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
@@ -123,9 +130,9 @@ async def _serve(foundation: Foundation, profiles: Profiles, idle_exit_s: float 
     await _until_done(stop, server, service, idle_exit_s)
     notify_systemd("STOPPING=1")
     serving.cancel()
-    watching.cancel()
-    with contextlib.suppress(FileNotFoundError, PermissionError):
-        os.unlink(places.launch_socket)
+    for task in watching:
+        task.cancel()
+    foundation.remove_socket()
     if not lost:
         launcher.on_lost = lambda: None  # from here on its end is the answer to our farewell
         await service.end_all()

@@ -12,6 +12,7 @@ from typing import Any, Final
 from supervisor import protocol
 from supervisor.daemon import verbs
 from supervisor.daemon.bootstrap import Foundation, owner_of, read_peer_level
+from supervisor.daemon.log import from_uid
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
 from supervisor.linux import seqpacket
 from supervisor.session.channel import Channel, wait_readable
@@ -69,7 +70,7 @@ class Server:
         except (BrokenPipeError, ConnectionResetError):
             pass
         except Exception as error:  # the boundary of a connection: a bug answers this client and serves the next
-            _logger.exception("connection")
+            _logger.exception("connection of uid %d", uid, extra=from_uid(uid))
             await _say_error(channel, ServiceError(f"internal error: {type(error).__name__}: {error}", "see the log"))
         finally:
             self._by_uid[uid] -= 1

@@ -71,6 +71,18 @@ def _mapping(value: object, what: str) -> Mapping[str, Any]:
     return value
 
 
+def _overrides(value: object) -> Mapping[str, str | None]:
+    words = _mapping(value, "--env")
+    if not all(word is None or (isinstance(word, str) and "\0" not in word) for word in words.values()):
+        raise UsageError("--env: want names, each with a word without NUL or nothing")
+    return words
+
+
+def _environment(value: object) -> Mapping[str, str]:
+    """What is no word is left out: the profile's allow-list would not pass it on either."""
+    return {key: word for key, word in _mapping(value, "environment").items() if isinstance(word, str)}
+
+
 def _absolute(path: str, what: str) -> str:
     if not path.startswith("/"):
         raise UsageError(f"{what} {path!r}: want an absolute path")
@@ -107,21 +119,16 @@ def parse_run(request: Mapping[str, Any]) -> Request:
     argv = _strings(request.get("argv"), "command")
     if not argv or not argv[0]:
         raise UsageError("no command to run", "deskwarden run -- CMD…")
-    environment = {
-        key: value
-        for key, value in _mapping(request.get("environment"), "environment").items()
-        if isinstance(value, str)
-    }
     return Request(
         argv=tuple(argv),
         workspace=_absolute(str(request.get("workspace", "")), "-C"),
-        environment=environment,
+        environment=_environment(request.get("environment")),
         profile=str(request.get("profile") or "coding"),
         mode=str(request.get("mode") or ""),
         name=str(request.get("name") or ""),
         reads=tuple(_absolute(path, "--read") for path in _strings(request.get("reads", []), "--read")),
         writes=tuple(_absolute(path, "--write") for path in _strings(request.get("writes", []), "--write")),
-        overrides=_mapping(request.get("overrides", {}), "--env"),
+        overrides=_overrides(request.get("overrides", {})),
         limits=_limits(request.get("limits", {})),
         terminal=_terminal(request.get("terminal")),
         umask=_number(request.get("umask", 0o022), "umask", 0, 0o7777) & 0o777,
@@ -177,8 +184,8 @@ async def execute(conversation: Conversation, request: dict[str, Any]) -> None:
     key, execution = await service.exec(
         session,
         tuple(argv),
-        _mapping(request.get("environment", {}), "environment"),
-        _mapping(request.get("overrides", {}), "--env"),
+        _environment(request.get("environment", {})),
+        _overrides(request.get("overrides", {})),
         _terminal(request.get("terminal")),
         conversation.channel,
     )
