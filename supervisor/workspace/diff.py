@@ -6,6 +6,7 @@ Lines beginning `deskwarden:` tell what a patch can't say; patch readers skip th
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -35,6 +36,9 @@ _ESCAPES: Final = {
     92: b"\\\\",
 }
 _GRAPH_WIDTH: Final = 40
+_NOTHING: Final = b"0" * 7  # git's name of what does not exist, as short as in a small repository
+_BLOCK: Final = 1 << 20
+_MODES_GIT_TELLS: Final = frozenset((0o644, 0o755))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,68 +148,107 @@ def _header(change: Change) -> bytes:
 def _addition(area: Area, change: Change, new: Version | None) -> Iterator[bytes]:
     if new is None or new.type not in ("file", "symlink"):
         return
+    contents = _contents(area, change, new, is_new=True)
+    yield from _too_large(change, contents)
     yield _header(change)
     yield b"new file mode %s\n" % _git_mode(new)
-    yield from _body(change, b"", _contents(area, change, new, is_new=True), (b"/dev/null", quote(change.path, b"b/")))
+    yield from _index(_NOTHING, _blob_name(contents))
+    yield from _body(b"", contents, (b"/dev/null", quote(change.path, b"b/")))
 
 
 def _deletion(area: Area, change: Change, old: Version | None) -> Iterator[bytes]:
     if old is None or old.type not in ("file", "symlink"):
         return
+    contents = _contents(area, change, old, is_new=False)
+    yield from _too_large(change, contents)
     yield _header(change)
     yield b"deleted file mode %s\n" % _git_mode(old)
-    yield from _body(change, _contents(area, change, old, is_new=False), b"", (quote(change.path, b"a/"), b"/dev/null"))
+    yield from _index(_blob_name(contents), _NOTHING)
+    yield from _body(contents, b"", (quote(change.path, b"a/"), b"/dev/null"))
 
 
 def _modification(area: Area, change: Change) -> Iterator[bytes]:
     if change.old is None or change.new is None:
         return
-    yield _header(change)
-    if _git_mode(change.old) != _git_mode(change.new):
-        yield b"old mode %s\nnew mode %s\n" % (_git_mode(change.old), _git_mode(change.new))
-    elif change.kind == "mode":
-        yield b"deskwarden: mode %04o, was %04o\n" % (change.new.mode, change.old.mode)
+    old_mode, new_mode = _git_mode(change.old), _git_mode(change.new)
+    if change.old.mode != change.new.mode and {change.old.mode, change.new.mode} != _MODES_GIT_TELLS:
+        modes = (quote(change.path), change.new.mode, change.old.mode)
+        yield b"deskwarden: file %s: mode %04o, was %04o\n" % modes
+    is_rename = change.kind == "renamed"
+    if old_mode == new_mode and not is_rename and change.kind != "modified":
+        return  # a header that nothing follows spoils the next one for `git apply`
     old = _contents(area, change, change.old, is_new=False)
     new = _contents(area, change, change.new, is_new=True)
-    if change.kind == "renamed":
-        yield b"similarity index %d%%\n" % _similarity(old, new, change)
+    differ = change.kind == "modified" or (is_rename and not _are_same(area, change, old, new))
+    if differ:
+        yield from _too_large(change, old, new)
+    yield _header(change)
+    if old_mode != new_mode:
+        yield b"old mode %s\nnew mode %s\n" % (old_mode, new_mode)
+    if is_rename:
+        yield b"similarity index %d%%\n" % (_similarity(old, new) if differ else 100)
         yield b"rename from %s\nrename to %s\n" % (quote(change.old_path), quote(change.path))
-    if change.kind in ("modified", "renamed"):
-        names = (quote(change.old_path or change.path, b"a/"), quote(change.path, b"b/"))
-        yield from _body(change, old, new, names)
+    if differ:
+        yield from _index(_blob_name(old), _blob_name(new), new_mode if old_mode == new_mode else b"")
+        yield from _body(old, new, (quote(change.old_path or change.path, b"a/"), quote(change.path, b"b/")))
 
 
-def _body(change: Change, old: bytes | None, new: bytes | None, names: tuple[bytes, bytes]) -> Iterator[bytes]:
-    """Yield the differing lines, or the sentence that stands for them."""
-    if old is None or new is None:
-        if change.kind != "renamed" or not _is_same_size_rename(change):
-            yield b"deskwarden: large files %s and %s differ\n" % names
+def _too_large(change: Change, *contents: bytes | None) -> Iterator[bytes]:
+    if None in contents:
+        yield b"deskwarden: file %s: too large to be compared here\n" % quote(change.path)
+
+
+def _index(old: bytes, new: bytes, mode: bytes = b"") -> Iterator[bytes]:
+    """Yield the line with git's names of both contents, when both were read."""
+    if old and new:
+        yield b"index %s..%s%s\n" % (old, new, b" " + mode if mode else b"")
+
+
+def _blob_name(contents: bytes | None) -> bytes:
+    if contents is None:
+        return b""
+    blob = hashlib.sha1(b"blob %d\0" % len(contents), usedforsecurity=False)
+    blob.update(contents)
+    return blob.hexdigest()[: len(_NOTHING)].encode()
+
+
+def _body(old: bytes | None, new: bytes | None, names: tuple[bytes, bytes]) -> Iterator[bytes]:
+    """Yield the differing lines; for what is no text, or was not read, git's sentence, which `git apply` refuses."""
+    if old == new and old is not None:
         return
-    if old == new:
-        return
-    if _is_binary(old) or _is_binary(new):
+    if old is None or new is None or _is_binary(old) or _is_binary(new):
         yield b"Binary files %s and %s differ\n" % names
         return
     # git ends a name that holds a space by a tab, so that readers see where it ends.
-    ends = [b"\t" if b" " in name and not name.startswith(b'"') else b"" for name in names]
+    ends = [b"\t" if b" " in name else b"" for name in names]
     yield b"--- %s%s\n+++ %s%s\n" % (names[0], ends[0], names[1], ends[1])
     yield from compare_texts(old, new).hunks()
 
 
-def _is_same_size_rename(change: Change) -> bool:
-    return change.old is not None and change.new is not None and change.old.size == change.new.size
+def _are_same(area: Area, change: Change, old: bytes | None, new: bytes | None) -> bool:
+    """Return whether a moved file has its contents still; reads both of a size that is too large for a patch."""
+    if old is not None and new is not None:
+        return old == new
+    if change.old is None or change.new is None or change.old.size != change.new.size:
+        return False
+    with (
+        opened(area.lower_fd, change.old_path) as before,
+        opened_staged(area.merged_fd, area.upper_fd, change.path) as after,
+    ):
+        while True:
+            blocks = os.read(before, _BLOCK), os.read(after, _BLOCK)
+            if blocks[0] != blocks[1]:
+                return False
+            if not blocks[0]:
+                return True
 
 
 def _is_binary(contents: bytes) -> bool:
     return b"\0" in contents[:_BINARY_PROBE]
 
 
-def _similarity(old: bytes | None, new: bytes | None, change: Change) -> int:
-    if old is None or new is None:
-        return 100 if _is_same_size_rename(change) else 50
-    if old == new:
-        return 100
-    if _is_binary(old) or _is_binary(new):
+def _similarity(old: bytes | None, new: bytes | None) -> int:
+    if old is None or new is None or _is_binary(old) or _is_binary(new):
         return 50
     return compare_texts(old, new).similarity
 

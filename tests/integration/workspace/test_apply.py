@@ -355,7 +355,8 @@ def test_binary_large_held_and_conflicting_files_are_named_not_dumped(make_bench
     bench.host("echo h > f")
     diff, stat = bench.diff(), bench.stat()
     assert b"Binary files a/bin and b/bin differ\n" in diff
-    assert b"deskwarden: large files /dev/null and b/large differ\n" in diff
+    assert b"deskwarden: file large: too large to be compared here\n" in diff
+    assert b"Binary files /dev/null and b/large differ\n" in diff
     assert b"deskwarden: held: .envrc: runs later" in diff
     assert b"deskwarden: conflict: f: changed on the real disk" in diff
     assert b"[held: runs later" in stat
