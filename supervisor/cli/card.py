@@ -67,7 +67,7 @@ def exit_card(message: dict[str, Any], loud: bool = False) -> list[str]:
     if total:
         verbs = (("look", "diff"), ("take", "apply"), ("leave", "discard"))
         lines.append("   " + "   ".join(f"{word}: deskwarden {verb} {session}" for word, verb in verbs))
-    if loud:
+    if loud or card["mode"] == "direct":  # there the findings say what could not be protected
         lines += [f"   note: {escape_text(finding, 200)}" for finding in card["findings"]]
     return lines[:MAX_LINES]
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -23,7 +22,7 @@ from supervisor.linux import seqpacket
 from supervisor.linux.clone import CloneFlags, setns, unshare
 from supervisor.linux.execve import fexecve
 from supervisor.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from supervisor.sandbox import confine
+from supervisor.sandbox import confine, removal
 from supervisor.sandbox.operations import Context, Keyring, Limits, MakeRoot, Operation, Overlay, open_terminal
 from supervisor.sandbox.probe import probe_all
 
@@ -371,14 +370,15 @@ class _Command:
         )
 
 
-def remove_stage(store_fd: int, name: str) -> NoReturn:
-    """Remove ``sessions/NAME`` below an owner's store, by descriptors; as root, as the overlay's work files are."""
+def remove_stage(store_fd: int, session: str) -> NoReturn:
+    """Remove what *session* has below an owner's store; as root, as the overlay's work files are.
+
+    Exit code 0: nothing of it is left.
+    """
     try:
         reset({store_fd})
-        if name.isalnum():
-            sessions = openat2(
-                store_fd, b"sessions", os.O_RDONLY | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
-            )
-            shutil.rmtree(name, ignore_errors=True, dir_fd=sessions)
-    finally:
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        removal.remove_session(openat2(store_fd, b"sessions", flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), session)
         os._exit(0)
+    finally:
+        os._exit(1)

@@ -324,7 +324,7 @@ class Launcher:
         pid, pidfd = clone3(0)
         if pid == 0:
             child.remove_stage(fds[0], name)
-        self._keep(Tree(f"remove/{pid}", pid, pidfd, "remove"))
+        self._keep(Tree(f"remove{pid}/{name}", pid, pidfd, "remove"))
 
     def _keep(self, tree: Tree) -> Tree:
         self._trees[tree.key] = tree
@@ -419,7 +419,7 @@ class Launcher:
         del self._trees[tree.key]
         os.close(tree.pidfd)
         self._drop_cgroup(tree.cgroup_fd, tree.cgroup_name)
-        if tree.kind in ("review", "probe", "remove"):
+        if tree.kind in ("review", "probe"):
             return
         session, _, execution = tree.key.partition("/")
         event = {"event": "exit", "kind": tree.kind, "id": session, "exec": execution, "pid": tree.pid}

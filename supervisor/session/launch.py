@@ -139,7 +139,14 @@ async def prepare(
     if terms.mode == "direct":
         items += wanted.protected_items(terms.profile, request.workspace)
     answer, fds = await hand.ask(
-        "open", (), OPEN_DEADLINE_S, items=items, home=owner.home, mode=terms.mode, id=terms.session_id
+        "open",
+        (),
+        OPEN_DEADLINE_S,
+        items=items,
+        home=owner.home,
+        mode=terms.mode,
+        id=terms.session_id,
+        runs_later=[os.fsdecode(pattern) for pattern in terms.profile.runs_later],
     )
     try:
         sources = [Source(**source) for source in answer["sources"]]

@@ -281,6 +281,10 @@ class SessionService:
         if event["kind"] == "hand":
             self._hands.ended(int(event["pid"]))
             return
+        if event["kind"] == "remove":
+            if event["status"]:
+                _logger.error("not all staged files of session %s could be removed", event["exec"])
+            return
         session = self._live.get(event["id"])
         if event["kind"] == "exec":
             execution = session.execs.pop(event["exec"], None) if session else None

@@ -6,7 +6,6 @@ owner's store. Standard library only.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
@@ -106,12 +105,6 @@ def save_marks(store_fd: int, session: str, marks: Marks) -> None:
     """Replace the marks of *session*; durable on return."""
     make_directory(store_fd, b"sessions")
     write_json(store_fd, _file(session), marks.to_json())
-
-
-def drop_marks(store_fd: int, session: str) -> None:
-    """Remove the marks of a session that is pruned; none is no error."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_file(session), dir_fd=store_fd)
 
 
 def _file(session: str) -> bytes:
