@@ -40,10 +40,15 @@ def run(args: argparse.Namespace) -> int:
             raise
     if args.json:
         print(json.dumps(message["areas"], indent=2))
-    else:
+    elif any(area["applied"] or _left(area) for area in message["areas"]):
         _print_all(message)
-    left = any(area["conflicts"] or area["refused"] for area in message["areas"])
-    return 1 if left or any(area["held"] for area in message["areas"]) else 0
+    else:
+        print(f"nothing to apply in {message['id']}   other sessions: deskwarden ps --all")
+    return 1 if any(_left(area) for area in message["areas"]) else 0
+
+
+def _left(area: dict[str, Any]) -> bool:
+    return bool(area["conflicts"] or area["refused"] or area["held"])
 
 
 def _confirmed(held: list[dict[str, Any]]) -> bool:

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return print_stat(request, as_json=args.json)
     message, body = service.ask(review.request("diff", args.command_words + args.words, held=args.held))
     if not message["count"]:
-        print("no changes", file=sys.stderr)
+        print(_no_changes(message["id"]), file=sys.stderr)
         return 0
     show(body)
     return 0
@@ -61,8 +61,12 @@ def print_stat(request: dict[str, Any], *, as_json: bool) -> int:
         body = os.fsencode(title + area["stat"])
         conversation.write_all(1, shown(body, coloured=False) if os.isatty(1) else body)
     if not any(area["changes"] for area in message["areas"]):
-        print("no changes")
+        print(_no_changes(message["id"]))
     return 0
+
+
+def _no_changes(session: str) -> str:
+    return f"no changes in {session}   other sessions: deskwarden ps --all"
 
 
 def show(body: bytes) -> None:
@@ -70,15 +74,16 @@ def show(body: bytes) -> None:
     if not os.isatty(1):
         conversation.write_all(1, body)
         return
-    text = shown(body, coloured=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+    can_draw = os.environ.get("TERM", "dumb") not in ("", "dumb")
+    text = shown(body, coloured=not os.environ.get("NO_COLOR") and can_draw)
     pager = os.environ.get("PAGER", "less")
-    if text.count(b"\n") > os.get_terminal_size(1).lines and pager and pager != "cat":
+    if can_draw and text.count(b"\n") > os.get_terminal_size(1).lines and pager and pager != "cat":
         try:
             with interrupt.unheeded():
                 environment = os.environ | {"LESS": "FRX", "LESSSECURE": "1"}
                 subprocess.run([*pager.split()], input=text, check=False, env=environment)
             return
-        except FileNotFoundError:
+        except OSError:  # no such program, or none that can be started
             pass
     conversation.write_all(1, text)
 

@@ -58,7 +58,12 @@ def main(argv: list[str] | None = None) -> int:
     asked = (verb, *before)
     if argv is None:
         interrupt.end_quietly()
-    code = guarded(lambda: _answer(verb, before, command), as_json="--json" in asked, verbose="--verbose" in asked)
+    code = guarded(
+        lambda: _answer(verb, before, command),
+        as_json="--json" in asked,
+        verbose="--verbose" in asked,
+        otherwise=f"deskwarden {verb} --help" if verb in VERBS else "deskwarden --help",
+    )
     if argv is None:
         interrupt.ignore()
         if verb == "run":
@@ -130,13 +135,26 @@ def _parse(verb: str, module: ModuleType, words: list[str]) -> argparse.Namespac
             super().__init__(**fields, allow_abbrev=False)  # a flag added later must not change what a word means
 
         def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{self.prog.partition(' ')[2]}: {message}", f"{self.prog} --help")
+            next_step = _with_dashes(verb, words, message) or f"{self.prog} --help"
+            raise UsageError(f"{self.prog.partition(' ')[2]}: {message}", next_step)
 
     parser = Parser(prog=f"deskwarden {verb}", description=module.HELP)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--verbose", action="store_true", help="on an error, show where it arose")
     module.add_arguments(parser)
     return parser.parse_args(words)
+
+
+def _with_dashes(verb: str, words: list[str], message: str) -> str:
+    """Return the line that was meant when only the -- before the command is missing; nothing when that is not it."""
+    what, _, rest = message.partition("unrecognized arguments: ")
+    first = rest.partition(" ")[0]
+    if verb not in ("run", "exec") or what or first.startswith("-") or first not in words:
+        return ""
+    import shlex
+
+    at = words.index(first)
+    return shlex.join(["deskwarden", verb, *words[:at], "--", *words[at:]])
 
 
 def _leave(code: int) -> None:
@@ -156,50 +174,54 @@ def split_command(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def guarded(run: Callable[[], int], *, as_json: bool, verbose: bool) -> int:
-    """Call a verb until all it printed is out; print what went wrong once, with the next step."""
+def guarded(run: Callable[[], int], *, as_json: bool, verbose: bool, otherwise: str) -> int:
+    """Call a verb until all it printed is out; print what went wrong once, with the next step, or *otherwise*."""
     try:
-        return _attempted(run, as_json, verbose)
+        try:
+            code = run()
+            sys.stdout.flush()
+            return code
+        except Exception as error:  # noqa: BLE001 - a bug of ours is 125, never 1, which may be the agent's own
+            return _failed(error, as_json, verbose, otherwise)
     except KeyboardInterrupt:
         return 128 + interrupt.SIGINT
 
 
-def _attempted(run: Callable[[], int], as_json: bool, verbose: bool) -> int:
-    try:
-        code = run()
-        sys.stdout.flush()
-        return code
-    except DeskwardenError as error:
-        return _say(error, as_json, verbose)
-    except BrokenPipeError:
+def _failed(error: Exception, as_json: bool, verbose: bool, otherwise: str) -> int:
+    if isinstance(error, BrokenPipeError):
         _drop_output()
         return 128 + _SIGPIPE
-    except OSError as error:
+    if isinstance(error, DeskwardenError):
+        said = error
+        said.next_step = said.next_step or otherwise
+    elif isinstance(error, OSError):
         where = f"{error.filename!r}: " if error.filename else ""
-        return _say(DeskwardenError(f"{where}{error.strerror or error}", _TELL_MORE), as_json, verbose)
-    except Exception as error:  # noqa: BLE001 - a bug of ours is 125, never 1, which may be the agent's own
-        what = f"internal error: {type(error).__name__}: {error}"
-        return _say(ServiceError(what, _TELL_MORE), as_json, verbose)
-
-
-def _say(error: DeskwardenError, as_json: bool, verbose: bool) -> int:
+        said = DeskwardenError(f"{where}{error.strerror or error}", _TELL_MORE)
+    else:
+        said = ServiceError(f"internal error: {type(error).__name__}: {error}", _TELL_MORE)
     try:
         if verbose:
             import traceback
 
-            traceback.print_exc()
-        if as_json:
-            import json
-
-            print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}))
-        else:
-            print(f"deskwarden: {error.message}", file=sys.stderr)
-            if error.next_step:
-                print(f"  next: {error.next_step}", file=sys.stderr)
+            traceback.print_exception(error)
+        if not as_json or not _print_value(said):
+            print(f"deskwarden: {said.message}\n  next: {said.next_step}", file=sys.stderr)
         sys.stdout.flush()
     except OSError:  # nobody listens any more: the exit code still tells
         _drop_output()
-    return error.exit_code
+    return said.exit_code
+
+
+def _print_value(error: DeskwardenError) -> bool:
+    """Print the error as a value; returns whether that went out."""
+    import json
+
+    try:
+        print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}), flush=True)
+    except OSError:
+        _drop_output()
+        return False
+    return True
 
 
 def _drop_output() -> None:

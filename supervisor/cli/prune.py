@@ -21,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"pruned": message["pruned"], "kept": message["kept"]}))
         return 0
-    print(f"forgot {len(message['pruned'])} sessions")
+    count = len(message["pruned"])
+    print(f"forgot {count} session" + ("" if count == 1 else "s"))
     if message["kept"]:
         print(f"kept {len(message['kept'])} with changes: {', '.join(message['kept'])}   look: deskwarden diff SESSION")
     return 0

@@ -12,6 +12,7 @@ from supervisor.cli.terminal import escape_text
 
 def add_session_and_paths(parser: argparse.ArgumentParser) -> None:
     """Declare ``[SESSION] [PATH…]``."""
+    parser.usage = f"{parser.prog} [flags] [SESSION] [PATH…]"
     parser.add_argument("words", metavar="[SESSION] [PATH…]", nargs="*")
 
 

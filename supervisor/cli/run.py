@@ -81,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from argparse import SUPPRESS
 
     parser.usage = "deskwarden run [flags] -- CMD…"
+    parser.epilog = (
+        "Exit codes: the command's own; 125 Deskwarden failed, 126 refused or not executable, 127 not found, 128+N by "
+        "signal N. When the terminal goes away (SIGHUP) the command is told; what does not end gets SIGTERM and 10 s, "
+        "then it is killed, and its staged changes are kept. With nohup, or -d, it goes on."
+    )
     parser.add_argument("-C", dest="workspace", metavar="DIR", help="the workspace (default: the current directory)")
     parser.add_argument("--mode", choices=_MODES, help="how changes reach the real folder")
     parser.add_argument("-p", "--profile", default="coding", help="a sandbox profile (deskwarden profile list)")
@@ -183,6 +188,7 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(
             "no command to run", "deskwarden run [flags] -- CMD…   e.g. deskwarden run -- python3 agent.py"
         )
+    _refuse_empty(args)
     limits = {}
     if args.memory:
         limits["memory_bytes"] = parse_size(args.memory)
@@ -212,6 +218,14 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "for_s": parse_duration(args.lasts) if args.lasts else None,
         "umask": umask,
     }
+
+
+def _refuse_empty(args: argparse.Namespace) -> None:
+    """A flag with an empty word is a script's variable that is not set: what was meant is not what would be done."""
+    for flag, name in (_ONE | _MANY).items():
+        value = getattr(args, name)
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise UsageError(f"{flag} is empty", "give it a value, or leave it out")
 
 
 def parse_environment(items: list[str]) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from supervisor.cli import service
+from supervisor.errors import UsageError
 
 HELP = "end sessions in order; staged changes are kept"
 
@@ -22,7 +23,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def end(args: argparse.Namespace, now: bool) -> int:
-    """End the sessions named; shared with ``kill``."""
+    """End the sessions named; shared with ``kill``.
+
+    Raises:
+        UsageError: Both some and all are named.
+    """
+    if args.all and args.sessions:
+        raise UsageError(f"--all or {args.sessions[0]}: which?", "name the sessions, or leave them out")
     message, _body = service.ask({"verb": "stop", "sessions": args.sessions, "all": args.all, "now": now}, start=False)
     if args.json:
         print(json.dumps(message["ended"]))

@@ -24,7 +24,7 @@ from supervisor.session.channel import Channel
 from supervisor.session.console import Console, LogReader, chunks_of
 from supervisor.session.launch import Request
 from supervisor.session.review import Reviews, is_in
-from supervisor.session.service import Caller, SessionService
+from supervisor.session.service import Caller, SessionService, shown_limit
 from supervisor.session.session import Execution, Session
 from supervisor.session.state import LIVE_STATES, Record
 
@@ -107,7 +107,11 @@ def _limits(value: object) -> dict[str, int]:
     limits = _mapping(value, "limits")
     if not limits.keys() <= _LEAST.keys():
         raise UsageError(f"limits: want {' or '.join(_LEAST)}")
-    return {key: _number(number, _FLAGS[key], _LEAST[key], 1 << 60) for key, number in limits.items()}
+    for key, number in limits.items():
+        if _number(number, _FLAGS[key], 0, 1 << 62) < _LEAST[key]:
+            least = shown_limit(key, _LEAST[key])
+            raise UsageError(f"{_FLAGS[key]} {shown_limit(key, number)}: no program starts below {least}", "raise it")
+    return dict(limits)
 
 
 def parse_run(request: Mapping[str, Any]) -> Request:
@@ -446,9 +450,9 @@ async def undo(conversation: Conversation, request: dict[str, Any]) -> None:
     open_steps = [step for step in steps if not step["undoes"] and step["state"] in ("applied", "partly undone")]
     cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
     open_steps = [step for step in open_steps if is_in(cwd, step["folder"])] or open_steps
-    chosen = [step for step in steps if step["step"] == number] if number else open_steps[-1:]
+    chosen = open_steps[-1:] if number is None else [step for step in steps if step["step"] == number]
     if not chosen:
-        raise UsageError(f"no step {number} to undo" if number else "nothing to undo", "deskwarden undo --list")
+        raise UsageError("nothing to undo" if number is None else f"no step {number} to undo", "deskwarden undo --list")
     paths = _strings(request.get("paths", []), "PATH")
     answer = await reviews.undo(caller, int(chosen[0]["step"]), paths, cwd, chosen[0]["folder"])
     await conversation.result(undone=chosen[0]["step"], folder=chosen[0]["folder"], **answer)

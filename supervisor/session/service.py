@@ -504,9 +504,20 @@ def with_limits(profile: Profile, wanted: Mapping[str, int]) -> Profile:
     for name, value in wanted.items():
         most = getattr(limits, name)
         if most is not None and value > most:
-            raise RefusedError(f"--{name.split('_')[0]} {value}: profile {profile.name} allows {most}", "lower it")
+            flag, allowed = f"--{name.split('_')[0]}", shown_limit(name, most)
+            said = f"{flag} {shown_limit(name, value)}: profile {profile.name} allows {allowed}"
+            raise RefusedError(said, f"at most {flag} {allowed}")
         limits = replace(limits, **{name: value})
     return replace(profile, limits=limits)
+
+
+def shown_limit(name: str, value: int) -> str:
+    """Return a limit as one types it: a size in the largest unit that fits, or a number."""
+    if name.endswith("_bytes"):
+        for unit, shift in (("g", 30), ("m", 20), ("k", 10)):
+            if value >= 1 << shift:
+                return f"{value >> shift}{unit}"
+    return str(value)
 
 
 def _remove_log(path: str) -> None:

@@ -230,4 +230,4 @@ def test_json_carries_results_and_conflicts(service: Service, folder: Path) -> N
 def test_a_session_without_changes_says_so(service: Service, folder: Path) -> None:
     service.run("run", "--", "true", cwd=folder)
     assert b"no changes" in service.run("diff", cwd=folder).stderr
-    assert b"nothing applied" in service.run("apply", cwd=folder).stdout
+    assert b"nothing to apply" in service.run("apply", cwd=folder).stdout
