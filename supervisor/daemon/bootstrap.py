@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import resource
 import socket
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def lay(rootless: bool, only_uid: int | None, environment: Mapping[str, str]) ->
     Raises:
         DeskwardenError: With what is missing and how to get it.
     """
+    _raise_open_files()
     uid, gid = os.geteuid(), os.getegid()
     places = rootless_places(environment, uid) if rootless else system_places(environment)
     account = None if rootless else _service_account()
@@ -91,6 +93,7 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
     Raises:
         DeskwardenError: Not the service account, or the launcher cannot be reached.
     """
+    _raise_open_files()
     places = system_places(environment)
     if os.geteuid() != _service_account().pw_uid:
         raise RefusedError(f"--launcher is for the account {SERVICE_ACCOUNT}", "as root, leave --launcher out")
@@ -107,6 +110,12 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
     caps.drop_all()
     _lock_down()
     return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd, inode)
+
+
+def _raise_open_files() -> None:
+    """Take all that the hard limit allows: each session holds some, and the usual soft limit is there for select(2)."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _ask_layers(launcher: socket.socket) -> tuple[LayerState, ...]:

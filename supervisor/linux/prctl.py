@@ -35,6 +35,11 @@ def set_no_new_privs() -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
+def set_name(name: str) -> None:
+    """Set the name that ps shows, at most 15 bytes."""
+    check(libc.prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0), "prctl PR_SET_NAME")
+
+
 def set_dumpable(dumpable: bool) -> None:
     """Set the dumpable flag; it also decides who owns /proc/self."""
     prctl(PR_SET_DUMPABLE, int(dumpable))

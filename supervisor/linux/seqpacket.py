@@ -126,14 +126,23 @@ def decode_json(payload: bytes, fds: list[int], limit_bytes: int = MAX_BODY_BYTE
 def _read_body(fd: int, limit_bytes: int) -> bytes:
     """Read a memfd; anything else could block its reader (a pipe, a file on FUSE)."""
     with open(fd, "rb"):
-        try:
-            fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # EINVAL for all but memfds and tmpfs files (fcntl(2))
-        except OSError:
-            raise ValueError("the body of a message is no memfd") from None
+        check_memfd(fd)
         size = os.fstat(fd).st_size
         if size > limit_bytes:
             raise ValueError(f"the body of a message has {size} bytes: at most {limit_bytes}")
         return os.pread(fd, size, 0)
+
+
+def check_memfd(fd: int) -> None:
+    """Refuse a descriptor that could block its reader.
+
+    Raises:
+        ValueError: It is no memfd.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # EINVAL for all but memfds and tmpfs files (fcntl(2))
+    except OSError:
+        raise ValueError("what should be a memfd is none") from None
 
 
 def close_all(fds: list[int]) -> None:

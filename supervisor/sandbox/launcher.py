@@ -33,6 +33,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import importlib
 import os
 import pwd
 import select
@@ -224,16 +225,15 @@ class Launcher:
             raise RefusedError(f"launcher: bad session id {key!r}")
         based = self._take_base(str(request.get("base") or ""))
         spare = based or self._take_spare()
-        tree = self._keep(Tree(key, spare.pid, spare.pidfd, "session", spare.cgroup_fd, spare.cgroup_name))
+        self._limit(spare.cgroup_fd, request.get("limits") or {})
         try:
-            self._limit(spare.cgroup_fd, request.get("limits") or {})
             seqpacket.send(spare.gate, child.PLAN, (fds[0],))
         except OSError:
-            self._kill(tree)
+            self._drop(spare)
             raise
-        finally:
-            spare.gate.close()
-        return tree, based is not None
+        spare.gate.close()
+        tree = Tree(key, spare.pid, spare.pidfd, "session", spare.cgroup_fd, spare.cgroup_name)
+        return self._keep(tree), based is not None
 
     def _prepare(self, base: str, fds: list[int]) -> None:
         """Have a spare build *base* ahead; the oldest of more than `BASES` goes."""
@@ -250,19 +250,22 @@ class Launcher:
     def _take_base(self, base: str) -> Spare | None:
         """Return the spare that has built *base*, waiting a moment for one that is at it; None when there is none."""
         spare = self._bases.pop(base, None)
-        if spare is None or spare.is_ready:
+        if spare is None or (spare.is_ready and _is_alive(spare)):
             return spare
         with contextlib.suppress(OSError):
             spare.gate.settimeout(BASE_WAIT_S)
-            if seqpacket.receive(spare.gate)[0] == child.BASE:
+            if not spare.is_ready and seqpacket.receive(spare.gate)[0] == child.BASE and _is_alive(spare):
                 spare.gate.settimeout(None)
                 return spare
         self._drop(spare)
         return None
 
     def _take_spare(self) -> Spare:
-        spare, self._spare = self._spare or self._make_spare(), None
-        return spare
+        spare, self._spare = self._spare, None
+        if spare is not None and not _is_alive(spare):
+            self._drop(spare)
+            spare = None
+        return spare or self._make_spare()
 
     def _make_spare(self) -> Spare:
         """Clone the next sandbox ahead of its plan: new namespaces cost more than most of what follows.
@@ -503,6 +506,13 @@ def _remove_cgroups(fd: int) -> None:
         os.rmdir(path)
 
 
+def _is_alive(spare: Spare) -> bool:
+    """Return whether nobody killed it: the kernel, out of memory, or an administrator."""
+    poll = select.poll()
+    poll.register(spare.pidfd, select.POLLIN)
+    return not poll.poll(0)
+
+
 def _wait_for_inner(pid: int) -> int:
     """Wait for an `exec`'s inner process; a death by signal N becomes 128+N, as a shell says it."""
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -534,10 +544,15 @@ def signal_all_inside(pidfd: int, number: int) -> None:
 
 
 def _become_hand(sock: socket.socket, uid: int, lifeline: int, rootless: bool) -> None:
-    """Turn this forked child into the hand of *uid*: its ids and groups, no capabilities, then exec."""
+    """Turn this forked child into the hand of *uid*: its ids and groups, no capabilities.
+
+    Without an exec: that would leave it dumpable for as long as its imports take, and its owner could take the daemon's
+    socket from it meanwhile (pidfd_getfd(2)).
+    """
 
     def body() -> None:
         child.reset({sock.fileno(), lifeline})
+        hand = importlib.import_module(HAND_MODULE)
         caps.drop_bounding()
         if not rootless:
             account = pwd.getpwuid(uid)
@@ -546,11 +561,12 @@ def _become_hand(sock: socket.socket, uid: int, lifeline: int, rootless: bool) -
             os.setresuid(uid, uid, uid)
         caps.drop_all()
         prctl.set_no_new_privs()
+        prctl.set_dumpable(False)
+        prctl.set_name("deskwarden-hand")
         die_with_launcher(lifeline)
-        os.set_inheritable(sock.fileno(), True)
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        start = f"import sys; sys.path.insert(0, {root!r}); from {HAND_MODULE} import main; main({sock.fileno()})"
-        os.execve(sys.executable, [sys.executable, "-IS", "-c", start], {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"})
+        os.environ |= {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+        gc.enable()
+        hand.main(sock.detach())
 
     child.run_guarded(sock, body)
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from supervisor import protocol
+from supervisor.errors import ServiceError
+from supervisor.linux import seqpacket
 from supervisor.session.channel import Channel, wait_readable, wait_writable
 
 # Two files of this size are kept: the newest output of a session, at least this much of it.
@@ -79,11 +81,20 @@ class LogReader:
 
 
 def chunks_of(fd: int) -> Iterator[bytes]:
-    """Yield the whole contents of *fd*, and close it."""
-    with open(fd, "rb") as file:
-        file.seek(0)
-        while data := file.read(protocol.FRAME_BYTES):
+    """Yield the contents of the memfd *fd*, and close it.
+
+    Raises:
+        ServiceError: It is none: a hand is its owner's process, and reading anything else could block.
+    """
+    with open(fd, "rb", buffering=0):
+        try:
+            seqpacket.check_memfd(fd)
+        except ValueError:
+            raise ServiceError("your hand process answered with something else than a patch", "try again") from None
+        at, size = 0, os.fstat(fd).st_size  # as of now: it may still be growing
+        while at < size and (data := os.pread(fd, min(protocol.FRAME_BYTES, size - at), at)):
             yield data
+            at += len(data)
 
 
 class Console:

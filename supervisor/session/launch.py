@@ -236,6 +236,15 @@ async def carry_out(launcher: LauncherClient, session_id: str, plan: Plan, fds: 
         channel.close()
 
 
+async def end(launcher: LauncherClient, session_id: str) -> bool:
+    """Kill what was started for a session that is not to be; returns whether there was anything left of it."""
+    try:
+        await launcher.ask("kill", id=session_id)
+    except DeskwardenError:
+        return False
+    return True
+
+
 async def _send_part(channel: Channel, message: dict[str, Any], fds: Mapping[int, int]) -> None:
     """Send one part of a plan with the descriptors that it needs, unless the child has ended; it said why."""
     with contextlib.suppress(BrokenPipeError):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,11 @@ MAX_SESSIONS: Final = 1000
 # How long a launch has the machine to itself before the next one is prepared.
 QUIET_S: Final = 0.03
 TEARDOWNS_AT_ONCE: Final = 8
+# Its console (3), log, mounts and client's connection; kept free: what a launch and a review hold, several at once.
+OPEN_FILES_OF_A_SESSION: Final = 7
+OPEN_FILES_RESERVED: Final = 512
+# How long a launch that came to nothing waits for its killed process, before its uid is lent again.
+END_DEADLINE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class SessionService:
         # Closing the last descriptor of a mount namespace writes staged files back: as many at once as disks take.
         self._closer = ThreadPoolExecutor(TEARDOWNS_AT_ONCE, "teardown")
         self._teardowns: dict[str, asyncio.Future[None]] = {}
-        self._starting: dict[str, int | None] = {}
+        self._starting: dict[str, asyncio.Future[int]] = {}
         self._reasons: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         launcher.on_exit = self._on_exit
@@ -94,6 +100,12 @@ class SessionService:
             )
         if request.name and any(session.record.name == request.name for session in self.live_of(caller)):
             raise UsageError(f"a session named {request.name} is running", f"deskwarden attach {request.name}")
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OPEN_FILES_RESERVED
+        if (len(self._live) + len(self._starting)) * OPEN_FILES_OF_A_SESSION > room:
+            raise ServiceError(
+                f"{len(self._live)} sessions are running, all that the service has open files for",
+                "end some: deskwarden stop SESSION; or raise its limit (LimitNOFILE=, ulimit -n) and start it again",
+            )
         if len(self.live_of(caller)) >= MAX_SESSIONS:
             raise ServiceError(f"{MAX_SESSIONS} of your sessions are running", "end some: deskwarden stop SESSION")
         own_uid = not self._machine.rootless
@@ -114,51 +126,66 @@ class SessionService:
         hand = await self._hands.of(owner.uid, owner.gid)
         terms = await self._terms(request, hand, owner)
         session_id, profile = terms.session_id, terms.profile
-        agent_uid = self._ids.lend() if own_uid else owner.uid
         log_path = f"{self._logs}/{session_id}.log"
         console = Console(Log(log_path))
-        self._starting[session_id] = None
+        agent_uid = self._ids.lend() if own_uid else owner.uid
+        ended = self._starting[session_id] = asyncio.get_running_loop().create_future()
+        started: Started | None = None
         try:
             agent = Agent(agent_uid, await self._idmap(owner, agent_uid) if own_uid else None)
             prepared, started = await self._launch(request, terms, owner, hand, agent, console)
+            record = self._record(request, terms, owner, agent, prepared, started)
+            session = Session(record, self._state, Execution(console), prepared.plan, profile, started.mounts)
+            self._state.put(record)
         except BaseException:
-            self._starting.pop(session_id)
+            if await launch.end(self._launcher, session_id):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ended, END_DEADLINE_S)
+            if started is not None:
+                os.close(started.mounts)
+            del self._starting[session_id]
             await console.close()
             _remove_log(log_path)
             if own_uid:
                 self._ids.give_back(agent_uid)
             self.spawn(self._remove_stage(hand, session_id), f"remove the stage of {session_id}")
             raise
+        self._live[session_id] = session
+        console.client = client
+        console.start()
+        del self._starting[session_id]
+        if ended.done():
+            self._end(session, ended.result())
+        return session
+
+    def _record(
+        self, request: Request, terms: Terms, owner: Owner, agent: Agent, prepared: Prepared, started: Started
+    ) -> Record:
         command = os.path.basename(request.argv[0])[:24] or "agent"
-        record = Record(
-            id=session_id,
-            name=request.name or f"{command}-{session_id[:4]}",
+        own_uid = agent.idmap_fd is not None
+        report = launch.enforcement_report(
+            terms.profile, self._machine, prepared, started.findings, self._layers, own_uid
+        )
+        return Record(
+            id=terms.session_id,
+            name=request.name or f"{command}-{terms.session_id[:4]}",
             owner_uid=owner.uid,
             owner_gid=owner.gid,
-            profile=profile.name,
+            profile=terms.profile.name,
             mode=terms.mode,
             workspace=prepared.plan.command.directory,
             argv=list(request.argv),
             areas=prepared.areas,
             numbers=prepared.numbers,
             shown=prepared.shown,
-            agent_uid=agent_uid,
+            agent_uid=agent.uid,
             pid=started.pid,
             state="running",
             started_ns=now_ns(),
-            report=launch.enforcement_report(profile, self._machine, prepared, started.findings, self._layers, own_uid),
+            report=report,
             baseline=prepared.baseline,
-            runs_later=[os.fsdecode(pattern) for pattern in profile.runs_later],
+            runs_later=[os.fsdecode(pattern) for pattern in terms.profile.runs_later],
         )
-        session = Session(record, self._state, Execution(console), prepared.plan, profile, started.mounts)
-        self._state.put(record)
-        self._live[session_id] = session
-        console.client = client
-        console.start()
-        status = self._starting.pop(session_id)
-        if status is not None:
-            self._end(session, status)
-        return session
 
     async def _terms(self, request: Request, hand: Hand, owner: Owner) -> Terms:
         """Find the profile, lower its limits, check what it requires and the mode."""
@@ -178,13 +205,23 @@ class SessionService:
                 agent_ends = console.make_pipes()
             prepared = await launch.prepare(request, terms, owner, hand, self._machine, agent, agent_ends)
             started = await launch.carry_out(self._launcher, terms.session_id, prepared.plan, prepared.fds, console)
-            base = {index: os.dup(prepared.fds[index]) for index in prepared.plan.base_indices()}
-            self.spawn(self._after_launch(prepared.plan, base), f"build a base as that of {terms.session_id}")
+            self._build_base_ahead(prepared, terms.session_id)
             return prepared, started
         finally:
             seqpacket.close_all(list(agent_ends or ()))
             if prepared is not None:
                 prepared.close()
+
+    def _build_base_ahead(self, prepared: Prepared, session_id: str) -> None:
+        """Do it when the launch is over; without descriptors to spare, the next session builds its own."""
+        base: dict[int, int] = {}
+        try:
+            for index in prepared.plan.base_indices():
+                base[index] = os.dup(prepared.fds[index])
+        except OSError:
+            seqpacket.close_all(list(base.values()))
+            return
+        self.spawn(self._after_launch(prepared.plan, base), f"build a base as that of {session_id}")
 
     async def _after_launch(self, plan: Plan, base: dict[int, int]) -> None:
         try:
@@ -293,7 +330,7 @@ class SessionService:
         elif session is not None:
             self._end(session, int(event["status"]))
         elif event["id"] in self._starting:
-            self._starting[event["id"]] = int(event["status"])
+            self._starting[event["id"]].set_result(int(event["status"]))
 
     def _end(self, session: Session, status: int) -> None:
         teardown = asyncio.get_running_loop().run_in_executor(self._closer, os.close, session.mounts)

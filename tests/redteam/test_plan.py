@@ -279,6 +279,30 @@ def _answer(launcher: socket.socket, number: int) -> dict[str, Any]:
             return received[0]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's hand is that user's own process")
+def test_nothing_can_be_taken_from_a_hand_by_its_owner(launcher: socket.socket) -> None:
+    """Its socket leads to the daemon: whoever has it can answer in its place."""
+    ours, theirs = seqpacket.pair()
+    with ours, theirs:
+        seqpacket.send_json(launcher, {"seq": 5, "do": "hand", "uid": 1}, (theirs.fileno(),))
+        pid = int(_answer(launcher, 5)["pid"])
+        code = (
+            "import os, sys, time\n"
+            "end, taken = time.monotonic() + 0.5, 0\n"
+            "while time.monotonic() < end:\n"
+            " for what in ('fd', 'environ', 'mem', 'maps'):\n"
+            "  try:\n"
+            f"   path = f'/proc/{pid}/{{what}}'\n"
+            "   taken += len(os.listdir(path)) if what == 'fd' else len(open(path, 'rb').read(1))\n"
+            "  except OSError: pass\n"
+            "sys.exit(taken > 0)"
+        )
+        as_owner = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups", PYTHON, "-IS", "-c", code]
+        assert subprocess.run(as_owner, check=False).returncode == 0
+        assert os.stat(f"/proc/{pid}/fd").st_uid == 0  # not dumpable: ptrace(2) and pidfd_getfd(2) are refused too
+        assert f"\nUid:\t{1}\t" in Path(f"/proc/{pid}/status").read_text()
+
+
 def test_the_launcher_lends_no_uid_outside_its_pool(launcher: socket.socket) -> None:
     """An id mapping to another user would let an agent act as that user."""
     for agent in (0, 1000, 1_899_999_999, 1_900_065_536):

@@ -131,7 +131,7 @@ def test_a_killed_hand_is_started_anew(own: Service) -> None:
     folder = own.folder()
     session, _init, agent = _start_ticking(own, folder)
     launcher = own.status()["launcher_pid"]
-    hands = [pid for pid in _tree(launcher) if b"workspace.hand" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    hands = [pid for pid in _tree(launcher) if Path(f"/proc/{pid}/comm").read_bytes() == b"deskwarden-hand\n"]
     for pid in hands:
         os.kill(pid, signal.SIGKILL)
     wait_until("the hand is gone", lambda: all(is_gone(pid) for pid in hands))

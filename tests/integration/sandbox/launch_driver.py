@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import socket
 import sys
 import time
@@ -132,6 +133,13 @@ class Driver:
             fd = mount.new_mount("tmpfs", {})
             mount.move_mount(fd, mount.AT_FDCWD, self.place)
             os.close(fd)
+        if request.get("kill_spares"):
+            time.sleep(0.1)  # built, and made anew
+            for pid in self._children():
+                with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                    if file.read() != "deskwarden-hand\n":
+                        os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.1)  # gone
         ours, theirs = seqpacket.pair()
         started, pidfds = self.ask("session", [theirs.fileno()], id=session, limits={}, base=name)
         theirs.close()
@@ -195,11 +203,12 @@ class Driver:
             seqpacket.close_all(received[1])
         return said
 
+    def _children(self) -> list[str]:
+        with open(f"/proc/{self.launcher_pid}/task/{self.launcher_pid}/children", encoding="ascii") as file:
+            return file.read().split()
+
     def leftovers(self) -> list[Any]:
         """What a launch may not leave: mounts, cgroups, the launcher's descriptors and children, files in /tmp."""
-        children = []
-        with open(f"/proc/{self.launcher_pid}/task/{self.launcher_pid}/children", encoding="ascii") as file:
-            children = sorted(file.read().split())
         root = cgroup.hierarchy() or "/nonexistent"
         groups = f"{root}{cgroup.own_group().rstrip('/')}/deskwarden-{self.launcher_pid}"
         return [
@@ -210,7 +219,7 @@ class Driver:
                 if entry.mount_point == b"/tmp" or entry.mount_point.startswith(os.fsencode(self.workspace))
             ],
             # Counted, not named: the launcher always keeps one spare sandbox, a new one after each launch.
-            len(children),
+            len(self._children()),
             len([name for name in os.listdir(groups) if name.startswith("c")]) if self.has_cgroup else 0,
             sorted(os.listdir(self.workspace)),
             len(os.listdir(f"/proc/{self.launcher_pid}/fd")) if not self.rootless else 0,

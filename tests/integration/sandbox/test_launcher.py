@@ -182,6 +182,14 @@ def test_a_base_from_before_the_machines_mounts_changed_is_not_used(drive: Drive
     assert not answer["leftovers_changed"], answer
 
 
+def test_spares_that_somebody_killed_do_not_fail_the_next_launch(drive: Drive) -> None:
+    for ahead in (True, False):
+        answer = drive("cat", "old.txt", ahead=ahead, kill_spares=True)
+        assert answer["output"] == "old\n"
+        assert not answer["had_base"]
+        assert not answer["leftovers_changed"], answer
+
+
 def test_a_missing_command_is_told_apart_from_one_that_is_not_executable(drive: Drive) -> None:
     assert _error(drive("no-such-command"))["kind"] == "NotFoundError"
     assert _error(drive("/etc/passwd"))["kind"] == "RefusedError"

@@ -76,3 +76,19 @@ def test_a_session_ends_when_its_time_is_over(service: Service, workspace: Path)
     assert result.returncode == 143
     assert b"its time of 1 s was over" in result.stderr
     assert 0.9 < time.monotonic() - began < 15
+
+
+def test_a_service_without_open_files_left_refuses_by_name_and_loses_no_session() -> None:
+    with serving(through=["prlimit", "--nofile=600:600", "--"]) as small:
+        workspace = small.folder()
+        started: list[str] = []
+        result = small.run("run", "-d", "--", "sleep", "60", cwd=workspace)
+        while result.returncode == 0 and len(started) < 20:
+            started.append(result.stdout.decode().strip())
+            result = small.run("run", "-d", "--", "sleep", "60", cwd=workspace)
+        assert 5 < len(started) < 20
+        assert (result.returncode, b"open files for" in result.stderr) == (125, True), result
+        assert {item["id"] for item in small.json("ps")} == set(started)
+        assert small.run("stop", "--all").returncode == 0
+        assert small.json("ps") == []
+        assert small.run("run", "--", "true", cwd=workspace).returncode == 0
