@@ -87,7 +87,8 @@ def parse(lines: Iterable[str]) -> Run:
             if word == "kernel":
                 kernel = rest
             elif word == "left-out":
-                left_out.append(rest)
+                if rest not in left_out:  # each half says it
+                    left_out.append(rest)
             elif word == "begin":
                 halves.append(Half(rest))
             elif halves:
