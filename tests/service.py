@@ -26,7 +26,7 @@ import tempfile
 import termios
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -222,11 +222,11 @@ class Service:
     Args:
         daemon: Start the daemon now. Without it the first `run` starts one, as for a person.
         idle_exit_s: After how long without sessions a daemon that the CLI started ends.
-        through: Words before the daemon's own, such as ``prlimit --nofile=600 --``.
+        prefix: Words before the daemon's own: limits, or another mount namespace.
     """
 
-    def __init__(self, daemon: bool = True, idle_exit_s: float = 5.0, through: Sequence[str] = ()) -> None:
-        self._through = through
+    def __init__(self, daemon: bool = True, idle_exit_s: float = 5.0, prefix: tuple[str, ...] = ()) -> None:
+        self.prefix = prefix
         self.is_system = os.geteuid() == 0
         self.base = tempfile.mkdtemp(prefix="deskwarden-t-", dir="/tmp")
         os.chmod(self.base, 0o755)  # root's: the daemon's own account must get through to its state
@@ -264,13 +264,7 @@ class Service:
             log = stack.enter_context(open(f"{self.base}/daemon.log", "ab"))
             try:
                 self._daemon = subprocess.Popen(
-                    [
-                        *self._through,
-                        DAEMON,
-                        "--system" if self.is_system else "--rootless",
-                        "--ready-fd",
-                        str(ready_w),
-                    ],
+                    [*self.prefix, DAEMON, "--system" if self.is_system else "--rootless", "--ready-fd", str(ready_w)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -452,9 +446,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(daemon: bool = True, through: Sequence[str] = ()) -> Iterator[Service]:
+def serving(daemon: bool = True, prefix: tuple[str, ...] = ()) -> Iterator[Service]:
     """Start a service for the time of a ``with``; the body of a fixture."""
-    service = Service(daemon, through=through)
+    service = Service(daemon, prefix=prefix)
     try:
         yield service
     finally:

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from typing import Final
 
 # Imported before privilege is given up: a checkout in a private home cannot be read afterwards.
 from supervisor.clock import now_ns
@@ -31,6 +32,9 @@ from supervisor.session.service import SessionService
 from supervisor.session.state import State
 
 _logger = logging.getLogger(__name__)
+
+# How soon what a full disk did not take is tried again.
+_FLUSH_S: Final = 2.0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +103,8 @@ async def _serve(
     launcher.on_lost = on_lost
     reading = asyncio.create_task(launcher.read(), name="launcher")
     state = State(f"{places.state}/state.db")
+    if shortage := state.shortage():
+        _logger.error("%s; no session starts until it is solved; what there is can be reviewed", shortage)
     for record in state.mark_lost():
         _logger.warning("session %s was left by a daemon that died; its staged work is kept", record.id)
     stores_fd = os.open(f"{places.state}/stores", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -121,13 +127,14 @@ async def _serve(
     watching = [
         asyncio.create_task(quota.watch(service, stores_fd), name="quota"),
         asyncio.create_task(limit.watch(), name="log"),
+        asyncio.create_task(_keep_written(state), name="state"),
     ]
     if ready_fd is not None:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
     notify_systemd("READY=1")
     _logger.info("ready: %s, started_ns=%d", places.launch_socket, now_ns())
-    await _until_done(stop, server, service, idle_exit_s)
+    await _until_done(stop, server, service, state, idle_exit_s)
     notify_systemd("STOPPING=1")
     serving.cancel()
     for task in watching:
@@ -155,14 +162,24 @@ def notify_systemd(state: str) -> None:
         sock.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
 
 
-async def _until_done(stop: asyncio.Event, server: Server, service: SessionService, idle_exit_s: float | None) -> None:
-    """Wait for a signal, the launcher's death, or the idle time."""
+async def _keep_written(state: State) -> None:
+    """Write what a full disk did not take, and hold the reserve again, as soon as there is room; until cancelled."""
+    while True:
+        if state.is_written or state.flush():
+            state.hold_ballast()
+        await asyncio.sleep(_FLUSH_S)
+
+
+async def _until_done(
+    stop: asyncio.Event, server: Server, service: SessionService, state: State, idle_exit_s: float | None
+) -> None:
+    """Wait for a signal, the launcher's death, or the idle time. What is not written yet is no idleness."""
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.5 if idle_exit_s is not None else None):
                 await stop.wait()
-        if service.live_count or server.connections:
+        if service.live_count or server.connections or not state.is_written:
             server.last_activity = loop.time()
         elif idle_exit_s is not None and loop.time() - server.last_activity > idle_exit_s:
             return

@@ -17,7 +17,7 @@ from typing import Any, Final
 from supervisor import protocol
 from supervisor.clock import now_ns
 from supervisor.daemon.bootstrap import Foundation
-from supervisor.errors import DeskwardenError, RefusedError, UsageError, to_wire
+from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import State as LayerPresence
 from supervisor.session.channel import Channel
@@ -377,15 +377,21 @@ async def prune(conversation: Conversation, request: dict[str, Any]) -> None:
     """Forget ended sessions: those that staged nothing, or ``all`` of them. Undo steps stay."""
     service, caller = conversation.service, conversation.caller
     reviews = Reviews(service)
-    pruned, kept = [], []
+    pruned, kept, failed = [], [], []
     for record in service.records(caller):
         if record.state in LIVE_STATES:
             continue
         if not request.get("all") and await _may_hold_changes(reviews, caller, record):
             kept.append(record.id)
             continue
-        await service.forget(caller, record)
+        try:
+            await service.forget(caller, record)
+        except ServiceError as error:  # one that cannot go must not keep the others
+            failed.append(error)
+            continue
         pruned.append(record.id)
+    if failed:
+        raise failed[0]
     await conversation.result(pruned=pruned, kept=kept)
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from supervisor.errors import RefusedError, ServiceError, UsageError, from_wire
+from supervisor.errors import LaunchError, RefusedError, ServiceError, UsageError, from_wire
 from supervisor.linux import seqpacket
 from supervisor.sandbox.operations import Overlay, to_json
 from supervisor.sandbox.plan import ROOTLESS_OVERLAY
 from supervisor.session.channel import Channel
 from supervisor.session.hands import Hand
 from supervisor.session.service import Caller, SessionService
-from supervisor.session.state import Record
+from supervisor.session.state import NEXT_STEP, Record
 
 # No index here: the session's own mount of the same upper has it, and two cannot. Inode numbers must stay the lower's.
 SYSTEM_REVIEW_OVERLAY: Final = {"redirect_dir": "on", "index": "off", "metacopy": "off", "xino": "on"}
+
+_T = TypeVar("_T")
+
+# What a disk says that takes nothing more.
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reviews:
@@ -43,13 +51,25 @@ class Reviews:
             relative = paths_in_area(paths, cwd, record.areas, area)
             if paths and not relative:
                 continue
-            answer, fds = await self._ask_one(hand, record, area, number, do, relative, fields)
+            asking = partial(self._ask_one, hand, record, area, number, do, relative, fields)
+            answer, fds = await self._with_room(asking)
             results.append((area, answer, fds))
         if paths and do in ("changes", "diff") and not any(_found(answer) for _area, answer, _fds in results):
             for _area, _answer, fds in results:
                 seqpacket.close_all(fds)
             raise UsageError(f"no session and no change is called {paths[0]!r}", "deskwarden diff --stat")
         return results
+
+    async def _with_room(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask; on a full disk once more, with the reserve: what was not finished has left everything as it was."""
+        try:
+            return await ask()
+        except LaunchError as error:
+            if error.error_number not in FULL:
+                raise
+            if not self._service.make_room():
+                raise LaunchError(error.step, error.error_number, error.detail, error.next_step or NEXT_STEP) from error
+        return await ask()
 
     async def _ask_one(
         self, hand: Hand, record: Record, area: str, number: int, do: str, paths: list[str], fields: dict[str, Any]
@@ -119,7 +139,7 @@ class Reviews:
         """Take a step back."""
         hand = await self._service.hand_of(caller)
         relative = paths_in_area(paths, cwd, [folder], folder) if folder else paths
-        answer, fds = await hand.ask("undo", step=step, paths=relative)
+        answer, fds = await self._with_room(partial(hand.ask, "undo", step=step, paths=relative))
         seqpacket.close_all(fds)
         return answer
 

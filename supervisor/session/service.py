@@ -81,6 +81,7 @@ class SessionService:
         # Closing the last descriptor of a mount namespace writes staged files back: as many at once as disks take.
         self._closer = ThreadPoolExecutor(TEARDOWNS_AT_ONCE, "teardown")
         self._teardowns: dict[str, asyncio.Future[None]] = {}
+        self._removals: dict[str, asyncio.Future[int]] = {}
         self._starting: dict[str, asyncio.Future[int]] = {}
         self._reasons: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -106,6 +107,7 @@ class SessionService:
                 f"{len(self._live)} sessions are running, all that the service has open files for",
                 "end some: deskwarden stop SESSION; or raise its limit (LimitNOFILE=, ulimit -n) and start it again",
             )
+        self._state.check_writable()
         if len(self.live_of(caller)) >= MAX_SESSIONS:
             raise ServiceError(f"{MAX_SESSIONS} of your sessions are running", "end some: deskwarden stop SESSION")
         own_uid = not self._machine.rootless
@@ -319,6 +321,9 @@ class SessionService:
             self._hands.ended(int(event["pid"]))
             return
         if event["kind"] == "remove":
+            removal = self._removals.pop(event["exec"], None)
+            if removal is not None and not removal.done():
+                removal.set_result(int(event["status"]))
             if event["status"]:
                 _logger.error("not all staged files of session %s could be removed", event["exec"])
             return
@@ -340,11 +345,13 @@ class SessionService:
 
     async def _finish(self, session: Session, status: int) -> None:
         record = session.record
-        await session.finish(status, self._reasons.pop(record.id, ""))
-        self._live.pop(record.id, None)
-        if not self._machine.rootless:
-            self._ids.give_back(record.agent_uid)
-        session.on_ended.set()
+        try:
+            await session.finish(status, self._reasons.pop(record.id, ""))
+        finally:
+            self._live.pop(record.id, None)
+            if not self._machine.rootless:
+                self._ids.give_back(record.agent_uid)
+            session.on_ended.set()
 
     async def torn_down(self, session_id: str) -> None:
         """Wait until an ended session's mounts are gone: until then its overlay has its layers in use."""
@@ -426,8 +433,14 @@ class SessionService:
         if not record.numbers:
             return 0
         hand = await self._hands.of(record.owner_uid, record.owner_gid)
-        answer, _fds = await hand.ask("usage", session=record.id)
-        return int(answer["bytes"])
+        answer, fds = await hand.ask("usage", session=record.id)
+        seqpacket.close_all(fds)
+        used = answer.get("bytes")
+        if type(used) is not int or used < 0:
+            raise ServiceError(
+                f"the hand of uid {record.owner_uid} answered {answer!r:.80}, expected a number of bytes"
+            )
+        return used
 
     @property
     def live_count(self) -> int:
@@ -502,17 +515,38 @@ class SessionService:
     # ---- forgetting ----
 
     async def forget(self, caller: Caller, record: Record) -> None:
-        """Remove an ended session: record, log and staged files. Undo steps stay.
+        """Remove an ended session: staged files, log and record, in this order: a full disk has room for the last then.
+
+        Undo steps stay.
 
         Raises:
             RefusedError: It is running.
+            ServiceError: Some of its files are still there; so is its record.
         """
         if record.id in self._live or record.state in LIVE_STATES:
             raise RefusedError(f"session {record.name} is running", f"deskwarden stop {record.id}")
         await self.torn_down(record.id)
-        await self._remove_stage(await self.hand_of(caller), record.id)
+        if record.numbers and not await self._removed(await self.hand_of(caller), record.id):
+            raise ServiceError(
+                f"not all staged files of session {record.name} could be removed",
+                "see the daemon's log; then try again",
+            )
         _remove_log(self.log_path(record))
         self._state.remove(record.id)
+
+    async def _removed(self, hand: Hand, session_id: str) -> bool:
+        """Remove a session's staged files; returns whether none is left. On a full disk the reserve is used."""
+        while True:
+            done = self._removals.setdefault(session_id, asyncio.get_running_loop().create_future())
+            await self._launcher.ask("remove", (hand.store_fd,), name=session_id)
+            if await asyncio.shield(done) == 0:
+                return True
+            if not self.make_room():
+                return False
+
+    def make_room(self) -> bool:
+        """On a full disk, free what is held in reserve; returns whether it helps to try again."""
+        return self._state.make_room()
 
     async def _remove_stage(self, hand: Hand, session_id: str) -> None:
         with contextlib.suppress(DeskwardenError):

@@ -9,7 +9,7 @@ from supervisor.clock import now_ns
 from supervisor.sandbox.plan import Plan
 from supervisor.sandbox.profile import Profile
 from supervisor.session.console import Console
-from supervisor.session.state import Record, State
+from supervisor.session.state import NEXT_STEP, Record, State
 
 # Output that is still in a pipe when the last process has ended is read within this time.
 DRAIN_S = 2.0
@@ -25,10 +25,12 @@ class Execution:
 
     async def finish(self, status: int) -> None:
         """Drain the output, then tell everybody who waits. *status*: exit code, or minus the signal."""
-        await self.console.drained(DRAIN_S)
-        await self.console.close()
-        self.exit_code = shell_code(status)
-        self.ended.set()
+        try:
+            await self.console.drained(DRAIN_S)
+            await self.console.close()
+        finally:
+            self.exit_code = shell_code(status)
+            self.ended.set()
 
 
 @dataclass(slots=True)
@@ -45,17 +47,22 @@ class Session:
     on_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def change(self, **fields: object) -> None:
-        """Change the record and make it durable."""
+        """Change the record and make it durable, as soon as its disk takes it."""
         self.record = replace(self.record, **fields)  # type: ignore[arg-type]
         self.state.put(self.record)
 
     async def finish(self, status: int, reason: str) -> None:
-        """Note the end: every process of the session is gone."""
-        for execution in self.execs.values():
-            if not execution.ended.is_set():
-                await execution.finish(-9)
-        await self.main.finish(status)
-        self.change(state="ended", ended_ns=now_ns(), exit_code=shell_code(status), reason=reason)
+        """Note the end: every process of the session is gone. A full disk is said to who waits for it."""
+        try:
+            for execution in self.execs.values():
+                if not execution.ended.is_set():
+                    await execution.finish(-9)
+            await self.main.finish(status)
+        finally:
+            self.change(state="ended", ended_ns=now_ns(), exit_code=shell_code(status), reason=reason)
+            if shortage := self.state.shortage():
+                said = "; ".join(filter(None, (reason, f"{shortage}; next: {NEXT_STEP}")))
+                self.record = replace(self.record, reason=said)
 
 
 def shell_code(status: int) -> int:

@@ -221,7 +221,7 @@ def _refuse_overlaps(areas: list[str]) -> None:
 def _make_stages(
     opener: Opener, request: dict[str, Any], areas: list[str], store_fd: int, made: list[str]
 ) -> list[dict[str, Any]]:
-    """Make ``sessions/ID/aN/{upper,work}`` for each staged area; the upper looks like the real folder's root."""
+    """Make ``sessions/ID/aN/{upper,work,review}`` for each staged area; the upper looks like the real folder's root."""
     stages: list[dict[str, Any]] = []
     workspace = next((item.path for item in opener.opened if item.purpose == "workspace"), None)
     for number, path in enumerate(areas):
@@ -247,6 +247,7 @@ def make_stage(store_fd: int, session: str, number: int, real: os.stat_result) -
             current = following
         os.mkdir("upper", 0o700, dir_fd=current)
         os.mkdir("work", 0o700, dir_fd=current)
+        os.mkdir("review", 0o700, dir_fd=current)  # now: at the time of the review the disk may be full
         with contextlib.suppress(PermissionError):
             os.chown("upper", -1, real.st_gid, dir_fd=current)
         os.chmod("upper", stat.S_IMODE(real.st_mode), dir_fd=current)

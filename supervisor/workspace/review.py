@@ -48,7 +48,7 @@ def open_area(request: dict[str, Any], fds: list[int]) -> Answer:
             empty = not os.listdir(upper)
         finally:
             os.close(upper)
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(FileExistsError):  # made at launch, but by older versions here
             os.mkdir("review", 0o700, dir_fd=stage)
         return {"empty": empty}, [open_folder(os.fsencode(request["path"])), stage]
     except BaseException:

@@ -79,7 +79,7 @@ def test_a_session_ends_when_its_time_is_over(service: Service, workspace: Path)
 
 
 def test_a_service_without_open_files_left_refuses_by_name_and_loses_no_session() -> None:
-    with serving(through=["prlimit", "--nofile=600:600", "--"]) as small:
+    with serving(prefix=("prlimit", "--nofile=600:600", "--")) as small:
         workspace = small.folder()
         started: list[str] = []
         result = small.run("run", "-d", "--", "sleep", "60", cwd=workspace)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from supervisor.errors import ServiceError
 from supervisor.session.state import Record, State
+
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def _record(session_id: str, uid: int = 1000, state: str = "running", workspace: str = "/w") -> Record:
@@ -71,3 +79,77 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ValueError, match="got version 99"):
         State(path)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[bool], None]]:
+    """Make the kernel refuse every byte that would lengthen a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def set_full(full: bool) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]) if full else before)
+
+    yield set_full
+    set_full(False)
+
+
+def test_what_a_full_disk_does_not_take_is_read_from_memory_and_written_later(
+    tmp_path: Path, full_disk: Callable[[bool], None]
+) -> None:
+    state = State(str(tmp_path / "state.db"))
+    state.put(_record("a"))
+    state.put(_record("bb"))
+    full_disk(True)
+    state.put(_record("a", state="ended"))
+    state.put(_record("ccc"))
+    state.remove("bb")
+    assert state.meet(1000, "codex", "/w")
+    assert [(record.id, record.state) for record in state.of_owner(1000)] == [("a", "ended"), ("ccc", "running")]
+    assert state.of_owner(1001) == []
+    assert not state.is_written
+    with pytest.raises(ServiceError, match=r"state\.db cannot be written: disk I/O error") as caught:
+        state.check_writable()
+    assert "deskwarden prune" in caught.value.next_step
+    assert [record.id for record in state.mark_lost()] == ["ccc"]
+    full_disk(False)
+    state.check_writable()
+    state.close()
+    again = State(str(tmp_path / "state.db"))
+    assert [(record.id, record.state) for record in again.of_owner(1000)] == [("a", "ended"), ("ccc", "lost")]
+    again.close()
+
+
+def test_a_database_that_a_dead_daemon_left_is_read_on_a_full_disk(
+    tmp_path: Path, full_disk: Callable[[bool], None]
+) -> None:
+    path = str(tmp_path / "state.db")
+    code = (
+        "import os; from supervisor.session.state import Record, State; state = State(os.environ['DATABASE']); "
+        "state.put(Record('a', 'n', 1000, 1000, 'coding', 'staged', '/w', ['sh'], state='running')); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={"DATABASE": path}, cwd=CHECKOUT, check=True)
+    assert os.path.getsize(f"{path}-wal")
+    full_disk(True)
+    state = State(path)
+    assert [record.id for record in state.mark_lost()] == ["a"]
+    assert [record.state for record in state.of_owner(1000)] == ["lost"]
+    full_disk(False)
+    assert state.flush()
+    state.close()
+
+
+def test_what_is_no_database_is_kept_out_until_it_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(b"what a broken disk left\n" * 200)
+    state = State(str(path))
+    assert state.of_owner(1000) == []
+    with pytest.raises(ServiceError, match="file is not a database"):
+        state.check_writable()
+    assert path.read_bytes() == b"what a broken disk left\n" * 200
+    path.unlink()
+    state.check_writable()
+    state.put(_record("a"))
+    state.close()
+    again = State(str(path))
+    assert [record.id for record in again.of_owner(1000)] == ["a"]
+    again.close()
