@@ -6,10 +6,17 @@ everything below. A symlink is held where a rule names a directory: `.vscode -> 
 that begin with `**/` see the folder's whole path, so `~/.config/fish` is held as a folder of its own too.
 Standard library only.
 
-What is *not* in the list, and why: source code and the files of build tools (Makefile, justfile, Taskfile.yml,
-CMakeLists.txt, build.rs, setup.py, Cargo.toml) run when their owner runs the build, which is what he gave the agent
-the work for; so do tests. `conftest.py` is in although pytest is run knowingly: editors run test discovery on save.
-Files that only instruct another agent (AGENTS.md, CLAUDE.md, .cursorrules) are text, no code.
+Where the line is: held is what runs, or makes something run, when its owner does something else than building or
+starting the project: opens the folder, enters it, saves, commits, lints, formats, installs, looks at the editor's list
+of tests, starts another agent, logs in. That is settings and hooks, seldom edited. Some run nothing by themselves, but
+name a plugin, a helper or an interpreter that is run.
+
+What is *not* in the list, and why. Source code, tests, and the files of build tools and task runners (Makefile,
+justfile, Taskfile.yml, CMakeLists.txt, build.rs, setup.py, Cargo.toml, Gemfile, build.gradle, vite.config.js,
+noxfile.py) run when their owner builds, which is what he gave the agent the work for; an IDE that builds on opening
+runs the sources just as well. `pyproject.toml` can name plugins too, but is edited all day: a list that holds
+everything is waved through unread. Files that only instruct another agent (AGENTS.md, CLAUDE.md, .cursorrules) are
+text, no code.
 """
 
 from __future__ import annotations
@@ -29,6 +36,7 @@ _PACKAGES: Final = "a package manager runs or obeys it"
 _CI: Final = "a CI service runs it"
 _INTERPRETER: Final = "an interpreter runs it at start"
 _LINTER: Final = "a linter or formatter loads the plugins it names, often on save"
+_TESTS: Final = "a test runner loads it, and an editor that lists the tests"
 _LOGIN: Final = "the desktop or systemd starts it"
 _TOOL: Final = "a tool runs or obeys it on entering the folder"
 
@@ -62,7 +70,9 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.pre-commit-config.{yaml,yml}", _GIT),
     (b"**/.pre-commit-hooks.yaml", _GIT),
     (b"**/{lefthook,.lefthook}{,-local}.{yml,yaml,toml,json}", _GIT),
-    (b"**/.lintstagedrc*", _GIT),
+    (b"**/.{lintstaged,commitlint,husky}rc*", _GIT),
+    (b"**/{lint-staged,commitlint,husky}.config.*", _GIT),
+    (b"**/{.gitlint,captainhook.json,grumphp.yml,grumphp.yml.dist}", _GIT),
     (b"**/.overcommit.yml", _GIT),
     (b"**/{.simple-git-hooks,simple-git-hooks}.*", _GIT),
     (b"**/.hg/hgrc", "Mercurial runs or obeys it"),
@@ -82,16 +92,48 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.project", _EDITOR),
     (b"**/.zed/{settings,tasks,debug}.json", _EDITOR),
     (b"**/.helix/", _EDITOR),
-    (b"**/.{eslintrc,prettierrc,stylelintrc,babelrc}*", _LINTER),
-    (b"**/{eslint,prettier,stylelint,babel}.config.{js,cjs,mjs,ts,mts,cts}", _LINTER),
-    (b"**/{.pylintrc,pylintrc,.rubocop.yml}", _LINTER),
+    (b"**/.{vs,theia,bsp,externalToolBuilders,ruby-lsp}/", _EDITOR),
+    (b"**/{.lsp/config.edn,.factorypath,.neoconf.json,.luarc.json,.luarc.jsonc,.merlin,.ycm_extra_conf.py}", _EDITOR),
+    (b"**/{hie.yaml,omnisharp.json,rust-analyzer.toml,.rust-analyzer.toml,analysis_options.yaml}", _EDITOR),
+    (b"**/{apollo,graphql,relay,svelte,tailwind}.config.*", _EDITOR),
+    (b"**/.graphqlrc*", _EDITOR),
+    # linters and formatters; those whose settings name no code (ruff, clang-format, gofmt …) are not here
+    (b"**/.{eslintrc,prettierrc,stylelintrc,babelrc,remarkrc,textlintrc,alexrc,oxlintrc}*", _LINTER),
+    (b"**/{eslint,prettier,stylelint,babel,oxlint,xo,dprint}.config.*", _LINTER),
+    (b"**/{tslint,dprint,.dprint}.json", _LINTER),
+    (b"**/{cspell,.cspell,cspell.config,.cspell.config}.{js,cjs,mjs,ts}", _LINTER),
+    (b"**/.markdownlint.{cjs,mjs,js}", _LINTER),
+    (b"**/.markdownlint-cli2.*", _LINTER),
+    (b"**/{treefmt,.treefmt}.toml", _LINTER),
+    (b"**/{.pylintrc,pylintrc}{,.toml}", _LINTER),
+    (b"**/{mypy,.mypy}.ini", _LINTER),
+    (b"**/{.flake8,setup.cfg,tox.ini,.sqlfluff,.lintr,.luacheckrc,.scalafix.conf,.tflint.hcl}", _LINTER),
+    (b"**/{.ansible-lint,.prospector,.golangci,.custom-gcl}{,.yml,.yaml,.toml,.json}", _LINTER),
+    (b"**/{ansible.cfg,.config/ansible-lint.yml}", _LINTER),
+    (b"**/.{rubocop*,solargraph,standard,erb-lint,erb_lint,haml-lint,slim-lint}.yml", _LINTER),
+    (b"**/{.erb_linters,.phan}/", _LINTER),
+    (b"**/.yardopts", _LINTER),
+    (b"**/{.php-cs-fixer,.php_cs}{,.dist}{,.php}", _LINTER),
+    (b"**/{phpstan.neon,phpstan.dist.neon,psalm.xml,phpcs.xml,.phpcs.xml,ecs.php}{,.dist}", _LINTER),
+    (b"**/.{formatter,credo}.exs", _LINTER),
+    # test runners: as conftest.py
+    (b"**/{jest,vitest,playwright,cypress,ava}.config.*", _TESTS),
+    (b"**/{karma,wdio}.conf.*", _TESTS),
+    (b"**/vitest.workspace.*", _TESTS),
+    (b"**/.{mocha,nyc,c8,tap}rc*", _TESTS),
+    (b"**/{pytest,.pytest}.{ini,toml}", _TESTS),
+    (b"**/{.coveragerc,.busted,.luacov,.simplecov,.proverc,.config/nextest.toml}", _TESTS),
+    (b"**/{phpunit.xml,phpunit.dist.xml}{,.dist}", _TESTS),
     # agents on the host
-    (b"**/.mcp.json", _AGENT),
+    (b"**/{.mcp,mcp}.json", _AGENT),
     (b"**/.{claude,codex,cursor,gemini,windsurf,aider,continue,opencode,kiro,roo}/", _AGENT),
-    (b"**/.claude.json", _AGENT),
+    (b"**/.{agents,amazonq,amp,antigravity,augment,codebuddy,copilot,crush,factory,forge,goose,grok,iflow}/", _AGENT),
+    (b"**/.{junie,kilocode,kimi,lingma,openhands,pi,qodo,qwen,rovodev,serena,tabnine,trae,vibe,warp}/", _AGENT),
+    (b"**/.{cline,clinerules,claude-plugin,zencoder}/", _AGENT),
+    (b"**/{.claude,gemini-extension,conductor}.json", _AGENT),
     (b"**/.aider.conf.yml", _AGENT),
     (b"**/{opencode,crush,.crush}.json", _AGENT),
-    (b"**/.github/copilot/", _AGENT),
+    (b"**/.github/{copilot,agents,hooks,skills}/", _AGENT),
     # shells and what they run on entering a directory
     (b"**/.{bashrc,bash_profile,bash_login,bash_logout,bash_aliases,profile,zshrc,zshenv,zprofile,zlogin}", _SHELL),
     (b"**/.{zlogout,kshrc,mkshrc,cshrc,tcshrc,login,inputrc,xprofile,xinitrc,xsession,xsessionrc}", _SHELL),
@@ -105,7 +147,9 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/{.mise,.config/mise}/", _TOOL),
     (b"**/devbox.json", _TOOL),
     (b"**/.{tool-versions,python-version,ruby-version,node-version,nvmrc,sdkmanrc}", _TOOL),
-    (b"**/{devenv,shell,flake}.nix", _TOOL),
+    (b"**/{devenv,devenv.local,shell,flake}.nix", _TOOL),
+    (b"**/{devenv.yaml,devenv.local.yaml,.prototools,pkgx.yaml,.pkgx.yaml}", _TOOL),
+    (b"**/{.shadowenv.d,.flox}/", _TOOL),
     (b"**/.{tmux.conf,screenrc,wgetrc,curlrc,netrc,gdbearlyinit}", _TOOL),
     (b"**/.ssh/", "ssh or sshd obeys it"),
     (b"**/.gnupg/", "gpg obeys it"),
@@ -113,8 +157,11 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.kube/config", "kubectl runs the helpers it names"),
     (b"**/.aws/config", "the AWS tools run the helpers it names"),
     (b"**/.terraformrc", "terraform runs the helpers it names"),
-    (b"**/.bazelrc", "bazel obeys it"),
-    (b"**/.{Rprofile,Renviron,octaverc,ghci,irbrc,pryrc,iex.exs,ocamlinit}", _INTERPRETER),
+    (b"**/.terraform/", "terraform, and an editor with it, runs the providers in it"),
+    (b"**/.{bazelrc,bazeliskrc}", "bazel obeys it"),
+    (b"**/{latexmkrc,.latexmkrc}", "latexmk runs it, often on save"),
+    (b"**/.{Rprofile,Renviron,RData,octaverc,ghci,irbrc,pryrc,iex.exs,ocamlinit,erlang,perldb,user.ini}", _INTERPRETER),
+    (b"**/{renv/activate.R,.julia/config/startup.jl}", _INTERPRETER),
     (b"**/.rspec", "rspec loads what it names, often from an editor"),
     # Python
     (b"**/conftest.py", _PYTHON),
@@ -125,8 +172,13 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.pdbrc", _PYTHON),
     (b"**/.ipython/", _PYTHON),
     (b"**/.jupyter/", _PYTHON),
+    (b"**/jupyter_*config.{py,json}", _PYTHON),
+    (b"**/{ipython_config.py,matplotlibrc}", _PYTHON),
     # packages
-    (b"**/package.json", _PACKAGES),
+    (b"**/{package,composer,deno}.json", _PACKAGES),
+    (b"**/{deno.jsonc,pnpm-workspace.yaml,.bowerrc,.pdm-python}", _PACKAGES),
+    (b"**/{nuget,NuGet,Nuget}.{config,Config}", _PACKAGES),
+    (b"**/.{sbt,jvm}opts", _PACKAGES),
     (b"**/.{npmrc,yarnrc,yarnrc.yml,pnpmfile.cjs,pnpmfile.mjs,pypirc,condarc,gemrc,bundle/config}", _PACKAGES),
     (b"**/.yarn/{plugins,releases}/", _PACKAGES),
     (b"**/.pnp.{cjs,loader.mjs}", _PACKAGES),
@@ -144,7 +196,11 @@ RULES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"**/.gitlab/", _CI),
     (b"**/.{circleci,buildkite,woodpecker,gitea,forgejo,teamcity,ci}/", _CI),
     (b"**/.{travis,drone,woodpecker,appveyor,cirrus}.{yml,yaml}", _CI),
-    (b"**/{Jenkinsfile,azure-pipelines.yml,bitbucket-pipelines.yml,appveyor.yml}", _CI),
+    (b"**/{Jenkinsfile,bitbucket-pipelines.yml,appveyor.yml,wercker.yml,codemagic.yaml,bitrise.yml}", _CI),
+    (b"**/azure-pipelines*.{yml,yaml}", _CI),
+    (b"**/{.semaphore,.tekton,.builds,.azure-pipelines,.pipelines,.harness,zuul.d,.zuul.d}/", _CI),
+    (b"**/{.build.yml,buildspec.yml,cloudbuild.yaml,.readthedocs.yaml,.readthedocs.yml,.packit.yaml,.zuul.yaml}", _CI),
+    (b"**/{netlify.toml,vercel.json}", _CI),
     (b"**/{renovate.json,.renovaterc,.github/dependabot.yml}", _CI),
     # login
     (b"**/*.desktop", _LOGIN),
@@ -234,8 +290,8 @@ class _Matcher:
 
     def __init__(self, rules: tuple[tuple[bytes, str], ...]) -> None:
         self._rules = rules
-        floating = [_expression(pattern[3:]) for pattern, _ in rules if is_floating(pattern)]
-        self._floating = re.compile(b"(?:.*/)?(?:%s)" % b"|".join(floating or [b"(?!)"]), re.DOTALL)
+        floating = _alternatives(pattern[3:] for pattern, _ in rules if is_floating(pattern))
+        self._floating = re.compile(b"(?:.*/)?(?:%s)" % floating, re.DOTALL)
         anchored = [_expression(pattern) for pattern, _ in rules if not is_floating(pattern)]
         self._anchored = re.compile(b"|".join(anchored or [b"(?!)"]), re.DOTALL)
 
@@ -251,6 +307,16 @@ class _Matcher:
             for pattern, title in self._rules
             if any(map(compile_pattern(pattern).fullmatch, (whole,) if is_floating(pattern) else near))
         )
+
+
+def _alternatives(patterns: Iterable[bytes]) -> bytes:
+    """Return one expression for any of *patterns*, by first letter: most names match none, and fail at that."""
+    by_first: dict[bytes, list[bytes]] = {}
+    for one in (one for pattern in patterns for one in _spelled_out(pattern)):
+        if one and not one.startswith(b"/"):
+            first = b"" if one[:1] in (b"*", b"?") else re.escape(one[:1])
+            by_first.setdefault(first, []).append(_expression(one)[len(first) :])
+    return b"|".join(b"%s(?:%s)" % (first, b"|".join(rest)) for first, rest in by_first.items()) or b"(?!)"
 
 
 def is_floating(pattern: bytes) -> bool:

@@ -102,6 +102,32 @@ HELD = [
     b".claude/worktrees",
     b".claude/agents/worktrees/one/notes.txt",
     b".gemini/worktrees/one/notes.txt",
+    # on a commit
+    *(b"lint-staged.config.mjs", b"commitlint.config.js", b".commitlintrc.json", b".huskyrc", b".gitlint"),
+    # on a save: linters, formatters, language servers
+    *(b".flake8", b"mypy.ini", b".mypy.ini", b"setup.cfg", b"tox.ini", b".pylintrc.toml", b".sqlfluff"),
+    *(b".markdownlint.cjs", b".markdownlint-cli2.yaml", b".markdownlint-cli2.jsonc", b".remarkrc.mjs", b".textlintrc"),
+    *(b".formatter.exs", b"apps/a/.formatter.exs", b".credo.exs", b".solargraph.yml", b".rubocop_todo.yml"),
+    *(b"latexmkrc", b".latexmkrc", b".luacheckrc", b".lintr", b".golangci.yml", b"phpstan.neon.dist", b"ansible.cfg"),
+    *(b"tailwind.config.ts", b"svelte.config.js", b"hie.yaml", b".bsp/sbt.json", b".vs/tasks.vs.json", b"treefmt.toml"),
+    *(b"cspell.config.mjs", b".oxlintrc.json", b"tslint.json", b"rust-analyzer.toml", b"analysis_options.yaml"),
+    # for an editor's list of tests
+    *(b"jest.config.ts", b"web/vitest.config.mts", b"vitest.workspace.js", b"playwright.config.ts", b".mocharc.cjs"),
+    *(b"karma.conf.js", b"cypress.config.js", b"pytest.ini", b".coveragerc", b"phpunit.xml.dist", b".simplecov"),
+    # for another agent
+    *(b".qwen/settings.json", b".trae/mcp.json", b".junie/x", b".factory/x", b".amp/settings.json", b".agents/x"),
+    *(
+        b".windsurf/hooks.json",
+        b".continue/config.yaml",
+        b".roo/mcp.json",
+        b".cline/x",
+        b".clinerules/hooks/PreToolUse",
+    ),
+    *(b".aider/x", b".github/hooks/x.json", b"mcp.json", b".claude-plugin/marketplace.json"),
+    # at an interpreter's start, on installing, in CI
+    *(b".RData", b"renv/activate.R", b".perldb", b"jupyter_notebook_config.py", b"matplotlibrc", b".terraform/p/x"),
+    *(b"composer.json", b"deno.json", b"pnpm-workspace.yaml", b"NuGet.Config", b".jvmopts", b"azure-pipelines-pr.yml"),
+    *(b"netlify.toml", b".tekton/push.yaml", b".readthedocs.yaml"),
 ]
 FREE = [
     b"README.md",
@@ -128,6 +154,15 @@ FREE = [
     b".codex/worktrees/1a2b/repo/README.md",
     b"sub/.cursor/worktrees/one/Makefile",
     b".claude/worktrees/one/.codex/worktrees/two/x",
+    # the build, and what is edited all day
+    *(b"pyproject.toml", b"setup.py", b"Cargo.toml", b"build.rs", b"go.mod", b"tsconfig.json", b"Gemfile", b"Rakefile"),
+    *(b"vite.config.ts", b"webpack.config.js", b"rollup.config.mjs", b"next.config.js", b"postcss.config.js"),
+    *(b"gulpfile.js", b"Gruntfile.js", b"noxfile.py", b"tasks.py", b"dodo.py", b"fabfile.py", b"justfile"),
+    *(b"CMakeLists.txt", b"build.gradle", b"pom.xml", b"build.sbt", b"build.zig", b"mix.exs", b"Taskfile.yml"),
+    *(b"Dockerfile", b"docker-compose.yml", b"Vagrantfile", b"tests/test_x.py", b"src/app.test.ts"),
+    # instructions, and settings that name no code
+    *(b"CLAUDE.md", b"GEMINI.md", b".cursorrules", b".github/copilot-instructions.md", b".aider.chat.history.md"),
+    *(b"ruff.toml", b".clang-format", b".editorconfig", b".yamllint", b".markdownlint.json", b"i18n/global.json"),
 ]
 LINKS_HELD = [
     *(b".vscode", b".cargo", b".github", b".venv", b"venv", b"node_modules", b".config", b".docker", b".zed", b".yarn"),
@@ -200,6 +235,18 @@ def test_configuration_adds_patterns_and_takes_none_away() -> None:
 def test_a_bad_pattern_is_named(pattern: bytes) -> None:
     with pytest.raises(ValueError, match="pattern"):
         RunsLater().extend([pattern])
+
+
+@pytest.mark.parametrize("path", [path for path in HELD if b"worktrees" not in path])
+def test_the_quick_look_misses_nothing_that_a_rule_names(path: bytes) -> None:
+    """`why` looks at all rules in one expression first; each rule by itself must say the same."""
+    assert any(compile_pattern(pattern).fullmatch(path) for pattern, _ in RULES) == bool(RunsLater().why(path))
+
+
+def test_a_choice_of_nothing_in_a_configured_pattern_is_harmless() -> None:
+    rules = RunsLater().extend([b"**/{x.hook,}", b"**/{a,/b}.run", b"**/?.job"])
+    assert all(map(rules.why, (b"x.hook", b"sub/a.run", b"sub/1.job")))
+    assert not any(map(rules.why, (b"src", b"22.job")))
 
 
 def test_a_star_stays_within_one_component() -> None:
