@@ -83,10 +83,9 @@ def _connect(start: bool) -> _socket.socket:
     environment = os.environ
     system = system_places(environment)
     own = system if os.geteuid() == 0 else rootless_places(environment, os.geteuid())
-    for places in dict.fromkeys((system, own)):
-        sock = _try(places)
-        if sock is not None:
-            return sock
+    sock = _try(system) or _try_own(own)
+    if sock is not None:
+        return sock
     if _is_managed():
         raise RefusedError(
             "this machine is managed and its Deskwarden service is not running", "systemctl start deskwarden"
@@ -99,14 +98,25 @@ def _connect(start: bool) -> _socket.socket:
         raise ServiceError(
             f"a daemon cannot keep its state in {own.state}: {error.strerror}", "set HOME or XDG_STATE_HOME"
         ) from error
-    own = _holder(own)
     deadline = time.monotonic() + _START_DEADLINE_S
     while time.monotonic() < deadline:
-        sock = _try(own)
+        sock = _try_own(own)
         if sock is not None:
             return sock
         time.sleep(0.02)
-    raise ServiceError(f"the daemon does not answer on {own.launch_socket}", f"see {own.state}/daemon.log")
+    raise ServiceError(f"the daemon does not answer on {_holder(own).launch_socket}", f"see {own.state}/daemon.log")
+
+
+def _try_own(own: Places) -> _socket.socket | None:
+    """Connect to the caller's own daemon: where it would listen now, else where the one that runs was told to.
+
+    XDG_RUNTIME_DIR differs between a login and cron, and a name in /tmp that somebody else took may be free again.
+    """
+    sock = _try(own)
+    if sock is not None:
+        return sock
+    holder = _holder(own)
+    return _try(holder) if holder != own else None
 
 
 def _holder(own: Places) -> Places:

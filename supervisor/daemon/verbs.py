@@ -30,6 +30,7 @@ from supervisor.session.state import LIVE_STATES, Record
 
 _LOG_POLL_S: Final = 0.1
 _LONGEST_S: Final = 366 * 86400
+_HIGHEST_STEP: Final = 1 << 62
 # Below these no program starts: the init, a shell and one command; an interpreter.
 _LEAST: Final = {"memory_bytes": 16 << 20, "pids": 4}
 _FLAGS: Final = {"memory_bytes": "--memory", "pids": "--pids"}
@@ -59,9 +60,35 @@ Handler = Callable[[Conversation, dict[str, Any]], Awaitable[None]]
 # ---- reading requests ----
 
 
+def _is_word(value: object) -> bool:
+    """Return whether the kernel takes it as an argument or a name: no NUL, and bytes that are no UTF-8 only escaped."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def _word(value: object, what: str) -> str:
+    """Return a word; an empty one for null."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not _is_word(value):
+        raise UsageError(f"{what}: want a word, without NUL and half characters")
+    return value
+
+
+def _flag(value: object, what: str) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{what}: want true or false")
+    return bool(value)
+
+
 def _strings(value: object, what: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
-        raise UsageError(f"{what}: want a list of words without NUL")
+    if not isinstance(value, list) or not all(map(_is_word, value)):
+        raise UsageError(f"{what}: want a list of words, without NUL and half characters")
     return value
 
 
@@ -73,14 +100,18 @@ def _mapping(value: object, what: str) -> Mapping[str, Any]:
 
 def _overrides(value: object) -> Mapping[str, str | None]:
     words = _mapping(value, "--env")
-    if not all(word is None or (isinstance(word, str) and "\0" not in word) for word in words.values()):
-        raise UsageError("--env: want names, each with a word without NUL or nothing")
+    if not all(_is_word(name) and (word is None or _is_word(word)) for name, word in words.items()):
+        raise UsageError("--env: want names, each with a word or nothing, without NUL and half characters")
     return words
 
 
 def _environment(value: object) -> Mapping[str, str]:
     """What is no word is left out: the profile's allow-list would not pass it on either."""
-    return {key: word for key, word in _mapping(value, "environment").items() if isinstance(word, str)}
+    return {key: word for key, word in _mapping(value, "environment").items() if _is_word(key) and _is_word(word)}
+
+
+def _session(request: Mapping[str, Any]) -> str:
+    return _word(request.get("session"), "SESSION") or "last"
 
 
 def _absolute(path: str, what: str) -> str:
@@ -96,7 +127,7 @@ def _number(value: object, what: str, least: int, most: int) -> int:
 
 
 def _terminal(value: object) -> tuple[int, int] | None:
-    if not value:
+    if value is None:
         return None
     if not isinstance(value, list) or len(value) != 2:
         raise UsageError("terminal: want rows and columns")
@@ -125,11 +156,11 @@ def parse_run(request: Mapping[str, Any]) -> Request:
         raise UsageError("no command to run", "deskwarden run -- CMD…")
     return Request(
         argv=tuple(argv),
-        workspace=_absolute(str(request.get("workspace", "")), "-C"),
+        workspace=_absolute(_word(request.get("workspace"), "-C"), "-C"),
         environment=_environment(request.get("environment")),
-        profile=str(request.get("profile") or "coding"),
-        mode=str(request.get("mode") or ""),
-        name=str(request.get("name") or ""),
+        profile=_word(request.get("profile"), "--profile") or "coding",
+        mode=_word(request.get("mode"), "--mode"),
+        name=_word(request.get("name"), "--name"),
         reads=tuple(_absolute(path, "--read") for path in _strings(request.get("reads", []), "--read")),
         writes=tuple(_absolute(path, "--write") for path in _strings(request.get("writes", []), "--write")),
         overrides=_overrides(request.get("overrides", {})),
@@ -147,7 +178,7 @@ async def run(conversation: Conversation, request: dict[str, Any]) -> None:
     """Start a session; stay with it unless detached."""
     parsed = parse_run(request)
     service = conversation.service
-    detach = bool(request.get("detach"))
+    detach = _flag(request.get("detach"), "--detach")
     session = await service.run(conversation.caller, parsed, None if detach else conversation.channel)
     record = session.record
     times = [value for value in (parsed.lasts_s, session.profile.limits.wall_time_s) if value]
@@ -181,7 +212,7 @@ async def _end_after(service: SessionService, session: Session, seconds: float) 
 async def execute(conversation: Conversation, request: dict[str, Any]) -> None:
     """Run one more command in a session."""
     service = conversation.service
-    session = service.find_live(conversation.caller, str(request.get("session")))
+    session = service.find_live(conversation.caller, _session(request))
     argv = _strings(request.get("argv"), "command")
     if not argv:
         raise UsageError("no command to run", "deskwarden exec SESSION -- CMD…")
@@ -198,7 +229,7 @@ async def execute(conversation: Conversation, request: dict[str, Any]) -> None:
 
 async def attach(conversation: Conversation, request: dict[str, Any]) -> None:
     """Watch and type into a running session; the newest output is shown first."""
-    session = conversation.service.find_live(conversation.caller, str(request.get("session")))
+    session = conversation.service.find_live(conversation.caller, _session(request))
     console = session.main.console
     if console.client is not None:
         raise RefusedError(
@@ -304,15 +335,16 @@ def _public(record: Record) -> dict[str, Any]:
 
 async def ps(conversation: Conversation, request: dict[str, Any]) -> None:
     """List sessions, living ones only unless ``all``."""
+    everything = _flag(request.get("all"), "--all")
     records = conversation.service.records(conversation.caller)
-    if not request.get("all"):
+    if not everything:
         records = [record for record in records if record.state in LIVE_STATES]
     await conversation.result(sessions=[_public(record) for record in records])
 
 
 async def show(conversation: Conversation, request: dict[str, Any]) -> None:
     """Show one session whole."""
-    record = conversation.service.find(conversation.caller, str(request.get("session") or "last"))
+    record = conversation.service.find(conversation.caller, _session(request))
     await conversation.result(session=_public(record))
 
 
@@ -333,14 +365,14 @@ async def status(conversation: Conversation, _request: dict[str, Any]) -> None:
 async def logs(conversation: Conversation, request: dict[str, Any]) -> None:
     """Send the output that is kept; with ``follow`` also what comes, until the session ends."""
     service = conversation.service
-    record = service.find(conversation.caller, str(request.get("session") or "last"))
+    record, follow = service.find(conversation.caller, _session(request)), _flag(request.get("follow"), "--follow")
     path = service.log_path(record)
     kept, newest = LogReader(path + ".1"), LogReader(path)
     await _send_chunks(conversation, kept.chunks())
     while True:
         running = any(session.record.id == record.id for session in service.live_of(conversation.caller))
         await _send_chunks(conversation, newest.chunks())
-        if not (request.get("follow") and running):
+        if not (follow and running):
             break
         await asyncio.sleep(_LOG_POLL_S)
     await conversation.result(id=record.id)
@@ -363,12 +395,12 @@ async def plan(conversation: Conversation, request: dict[str, Any]) -> None:
 async def stop(conversation: Conversation, request: dict[str, Any]) -> None:
     """End sessions in order; ``now`` kills."""
     service, caller = conversation.service, conversation.caller
-    if request.get("all"):
+    words = _strings(request.get("sessions", []), "SESSION") or ["last"]
+    end = service.kill if _flag(request.get("now"), "now") else service.stop
+    if _flag(request.get("all"), "--all"):
         sessions = service.live_of(caller)
     else:
-        words = _strings(request.get("sessions", []), "SESSION") or ["last"]
         sessions = [service.find_live(caller, word) for word in words]
-    end = service.kill if request.get("now") else service.stop
     await asyncio.gather(*(end(session) for session in sessions))
     await conversation.result(ended=[session.record.id for session in sessions])
 
@@ -376,12 +408,12 @@ async def stop(conversation: Conversation, request: dict[str, Any]) -> None:
 async def prune(conversation: Conversation, request: dict[str, Any]) -> None:
     """Forget ended sessions: those that staged nothing, or ``all`` of them. Undo steps stay."""
     service, caller = conversation.service, conversation.caller
-    reviews = Reviews(service)
+    reviews, everything = Reviews(service), _flag(request.get("all"), "--all")
     pruned, kept, failed = [], [], []
     for record in service.records(caller):
         if record.state in LIVE_STATES:
             continue
-        if not request.get("all") and await _may_hold_changes(reviews, caller, record):
+        if not everything and await _may_hold_changes(reviews, caller, record):
             kept.append(record.id)
             continue
         try:
@@ -407,21 +439,23 @@ async def _may_hold_changes(reviews: Reviews, caller: Caller, record: Record) ->
 
 async def _review(conversation: Conversation, request: dict[str, Any], do: str, **fields: Any) -> tuple[Record, Any]:
     service, caller = conversation.service, conversation.caller
-    cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
-    record = service.find(caller, str(request.get("session") or "last"), cwd)
+    cwd = _absolute(_word(request.get("cwd"), "cwd") or "/", "cwd")
     paths = _strings(request.get("paths", []), "PATH")
+    record = service.find(caller, _session(request), cwd)
     return record, await Reviews(service).each_area(caller, record, do, paths, cwd, **fields)
 
 
 async def changes(conversation: Conversation, request: dict[str, Any]) -> None:
     """Return what changed, as values and as ``--stat`` text."""
-    record, results = await _review(conversation, request, "changes", stat=True, held=bool(request.get("held")))
+    record, results = await _review(
+        conversation, request, "changes", stat=True, held=_flag(request.get("held"), "--held")
+    )
     await conversation.result(id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results])
 
 
 async def diff(conversation: Conversation, request: dict[str, Any]) -> None:
     """Send the patch, area by area."""
-    record, results = await _review(conversation, request, "diff", held=bool(request.get("held")))
+    record, results = await _review(conversation, request, "diff", held=_flag(request.get("held"), "--held"))
     count = 0
     for _area, answer, fds in results:
         count += answer["count"]
@@ -431,7 +465,7 @@ async def diff(conversation: Conversation, request: dict[str, Any]) -> None:
 
 async def apply(conversation: Conversation, request: dict[str, Any]) -> None:
     """Apply what was named, or all that is not held."""
-    record, results = await _review(conversation, request, "apply", held=bool(request.get("held")))
+    record, results = await _review(conversation, request, "apply", held=_flag(request.get("held"), "--held"))
     await conversation.result(id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results])
 
 
@@ -444,22 +478,22 @@ async def discard(conversation: Conversation, request: dict[str, Any]) -> None:
 async def undo(conversation: Conversation, request: dict[str, Any]) -> None:
     """List steps, or take one back."""
     reviews, caller = Reviews(conversation.service), conversation.caller
+    listed, word = _flag(request.get("list"), "--list"), _word(request.get("session"), "SESSION")
+    number = _number(request["step"], "--step", 0, _HIGHEST_STEP) if request.get("step") is not None else None
+    cwd = _absolute(_word(request.get("cwd"), "cwd") or "/", "cwd")
+    paths = _strings(request.get("paths", []), "PATH")
     steps = await reviews.steps(caller)
-    if request.get("list"):
+    if listed:
         await conversation.result(steps=steps)
         return
-    word = request.get("session")
     if word:
-        record = conversation.service.find(caller, str(word))
+        record = conversation.service.find(caller, word)
         steps = [step for step in steps if step["session"].startswith(record.id + "-")]
-    number = request.get("step")
     open_steps = [step for step in steps if not step["undoes"] and step["state"] in ("applied", "partly undone")]
-    cwd = _absolute(str(request.get("cwd") or "/"), "cwd")
     open_steps = [step for step in open_steps if is_in(cwd, step["folder"])] or open_steps
     chosen = open_steps[-1:] if number is None else [step for step in steps if step["step"] == number]
     if not chosen:
         raise UsageError("nothing to undo" if number is None else f"no step {number} to undo", "deskwarden undo --list")
-    paths = _strings(request.get("paths", []), "PATH")
     answer = await reviews.undo(caller, int(chosen[0]["step"]), paths, cwd, chosen[0]["folder"])
     await conversation.result(undone=chosen[0]["step"], folder=chosen[0]["folder"], **answer)
 

@@ -34,6 +34,44 @@ FIELDS = {
     "undo": "list step session paths cwd",
 }
 
+# What each field must be, and the name by which a refusal calls it.
+WANTED = {
+    "argv": ("words", "command"),
+    "workspace": ("word", "-C"),
+    "environment": ("names", "environment"),
+    "profile": ("word", "--profile"),
+    "mode": ("word", "--mode"),
+    "name": ("word", "--name"),
+    "reads": ("words", "--read"),
+    "writes": ("words", "--write"),
+    "overrides": ("overrides", "--env"),
+    "limits": ("limits", ""),
+    "terminal": ("terminal", ""),
+    "umask": ("number", "umask"),
+    "for_s": ("number", "--for"),
+    "detach": ("flag", "--detach"),
+    "session": ("word", "SESSION"),
+    "sessions": ("words", "SESSION"),
+    "all": ("flag", "--all"),
+    "now": ("flag", "now"),
+    "follow": ("flag", "--follow"),
+    "held": ("flag", "--held"),
+    "list": ("flag", "--list"),
+    "step": ("number", "--step"),
+    "paths": ("words", "PATH"),
+    "cwd": ("word", "cwd"),
+}
+WRONG: dict[str, list[Any]] = {
+    "word": [5, 0, 1.5, True, False, [], ["x"], {}, "\ud800", "a\0b"],
+    "words": [5, 1.5, True, "x", {}, {"a": 1}, [5], [None], [["x"]], ["\ud800"], ["a\0b"]],
+    "flag": [0, 1, 1.5, "", "true", [], {}],
+    "number": [True, False, 1.5, "1", "", [], [1], {}, -1, 2**70],
+    "names": [5, True, "x", [], ["A=b"]],
+    "overrides": [5, True, "x", [], ["A=b"], {"A": 5}, {"A": ["b"]}, {"A": "\ud800"}, {"\ud800": None}, {"A": "a\0b"}],
+    "limits": [5, True, "x", [], {"memory_bytes": True}, {"memory_bytes": "1g"}, {"pids": 9.5}, {"pids": None}],
+    "terminal": [5, 0, True, False, "", "x", {}, [], [24], [True, 80], [24.5, 80], ["24", "80"], [24, 80, 1]],
+}
+
 
 @pytest.fixture
 def own() -> Iterator[Service]:
@@ -69,6 +107,45 @@ def test_a_request_of_nonsense_is_refused_by_name_and_leaves_no_line_in_the_log(
     for payload in (b"x", b"{", b"[]", b"@memfd", b"\xff", b"{}", b'{"verb":[]}', b"[" * 100_000):
         assert _ask(own, payload)["error"]["kind"] == "UsageError"
     assert own.log() == before
+
+
+def test_each_field_of_a_wrong_type_is_refused_by_its_name(own: Service) -> None:
+    """Never guessed: ``step: true`` is not step 1, ``all: "no"`` is not yes."""
+    base: dict[str, Any] = {"argv": ["true"], "workspace": str(own.folder()), "environment": {}, "detach": True}
+    more = {"run": " detach", "logs": " follow", "stop": " all now"}
+    own.start_session("--name", "kept", "--", "sleep", "300", cwd=base["workspace"])
+    before = own.log()
+    for verb, fields in FIELDS.items():
+        for field in (fields + more.get(verb, "")).split():
+            kind, name = WANTED[field]
+            for value in WRONG[kind]:
+                answer = _ask(own, json.dumps(base | {"verb": verb, field: value}).encode())
+                error = answer.get("error", {})
+                assert error.get("kind") == "UsageError", (verb, field, value, answer)
+                assert name in error["message"], (verb, field, value, answer)
+                assert "internal error" not in error["message"], (verb, field, value, answer)
+    assert own.log() == before
+    assert [one["name"] for one in own.json("ps", "--all")] == ["kept"]
+
+
+@pytest.mark.parametrize("verb", ["status", "ps", "attach", "exec", "stop", "kill"])
+def test_a_daemon_is_found_from_another_runtime_directory(own: Service, verb: str) -> None:
+    """XDG_RUNTIME_DIR differs between a login and cron; a name in /tmp may be taken at one time and free at another."""
+    folder = own.folder()
+    own.start_session("--name", "here", "--", "sh", "-c", "sleep 1000 & wait", cwd=folder)
+    moved = {f"DESKWARDEN_{which}RUNTIME_DIR": f"{own.base}/elsewhere" for which in ("", "SYSTEM_")}
+    words = {"exec": ["here", "--", "true"], "stop": ["here"], "kill": ["here"]}
+    if verb == "attach":
+        running = own.spawn("attach", "here", env=moved)
+        wait_until("it is attached", lambda: b"client attached" in own.run("attach", "here").stderr)
+        own.run("kill", "here")
+        assert running.wait(20) == 137
+        return
+    result = own.run(verb, "--json", *words.get(verb, []), env=moved)
+    assert (result.returncode, b"no Deskwarden service" in result.stdout) == (0, False), result
+    assert not os.path.exists(f"{own.base}/elsewhere")
+    if verb == "status":
+        assert json.loads(result.stdout)["pid"] == own.status()["pid"]
 
 
 def test_an_orderly_end_takes_the_socket_away(own: Service) -> None:
