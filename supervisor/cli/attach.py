@@ -13,6 +13,7 @@ HELP = "go back to a running session (Ctrl-] d leaves it)"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
+    parser.epilog = "With --json the value is the last line of stderr: stdout is the command's own."
     parser.add_argument("session", metavar="SESSION", nargs="?", default="last")
 
 

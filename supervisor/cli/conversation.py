@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 
 from supervisor import protocol
 from supervisor.cli import window
+from supervisor.cli.late import LateError
 from supervisor.cli.terminal import OutputFilter
 from supervisor.errors import DeskwardenError, ServiceError, from_wire
 from supervisor.linux import seqpacket
@@ -68,6 +69,7 @@ class Conversation:
         self._on_started = on_started
         self._left = left
         self._hung_up = False
+        self._has_started = False
         self.detached = False
 
     def carry(self) -> dict[str, Any]:
@@ -75,7 +77,16 @@ class Conversation:
 
         Raises:
             DeskwardenError: What the daemon answered; ServiceError when it hung up.
+            LateError: The same, once the command had started.
         """
+        try:
+            return self._carry()
+        except DeskwardenError as error:
+            if self._has_started:
+                raise LateError(error) from error
+            raise
+
+    def _carry(self) -> dict[str, Any]:
         self._selector.register(self._sock, selectors.EVENT_READ)
         try:
             self._selector.register(0, selectors.EVENT_READ)
@@ -135,6 +146,7 @@ class Conversation:
                 raise from_wire(message["error"])
             if message.get("event") != "started":
                 return message
+            self._has_started = True
             self._on_started(message)
         return None
 

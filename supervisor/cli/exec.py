@@ -18,6 +18,7 @@ HELP = "run one more command inside a session"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.usage = "deskwarden exec SESSION -- CMD…"
+    parser.epilog = "With --json the value is the last line of stderr: stdout is the command's own."
     parser.add_argument("session", metavar="SESSION")
     parser.add_argument("--env", action="append", default=[], metavar="K[=V]", help="pass or set a variable")
 

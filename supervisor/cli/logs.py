@@ -31,15 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it; Ctrl-C, which ends ``-f``, gives the terminal back as it was."""
-    show = _as_values() if args.json else _on_terminal() if os.isatty(1) else _raw
+    values = _Values() if args.json else None
+    show: Show = values or (_on_terminal() if os.isatty(1) else _raw)
     try:
         with interrupt.raised():
-            return _carry(args, show)
+            _carry(args, show)
     finally:
         show(b"", True)
+    if values is not None:
+        values.print_at_least_one()
+    return 0
 
 
-def _carry(args: argparse.Namespace, show: Show) -> int:
+def _carry(args: argparse.Namespace, show: Show) -> None:
     with service.connect() as sock:
         seqpacket.send_json(sock, {"verb": "logs", "session": args.session, "follow": args.follow})
         while True:
@@ -53,7 +57,7 @@ def _carry(args: argparse.Namespace, show: Show) -> int:
             seqpacket.close_all(fds)
             if message["event"] == "error":
                 raise from_wire(message["error"])
-            return 0
+            return
 
 
 def _raw(data: bytes, _is_end: bool) -> None:
@@ -65,13 +69,23 @@ def _on_terminal() -> Show:
     return lambda data, is_end: conversation.write_all(1, one.flush() + one.restore() if is_end else one.feed(data))
 
 
-def _as_values() -> Show:
+class _Values:
     """One object a line; bytes that are no UTF-8 as lone surrogates, as in every JSON of ours."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
-    def show(data: bytes, is_end: bool) -> None:
-        text = decoder.decode(data, is_end)
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._any = False
+
+    def __call__(self, data: bytes, is_end: bool) -> None:
+        text = self._decoder.decode(data, is_end)
         if text:
-            print(json.dumps({"output": text}), flush=True)
+            self._print(text)
 
-    return show
+    def print_at_least_one(self) -> None:
+        """Print an empty output for a session that printed nothing: no line at all would be no JSON."""
+        if not self._any:
+            self._print("")
+
+    def _print(self, text: str) -> None:
+        self._any = True
+        print(json.dumps({"output": text}), flush=True)

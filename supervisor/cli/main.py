@@ -10,6 +10,7 @@ import os
 import sys
 
 from supervisor.cli import interrupt
+from supervisor.cli.late import LateError
 from supervisor.errors import DeskwardenError, ServiceError, UsageError, to_wire
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without typing, which takes 3 ms to import
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from types import ModuleType
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TextIO
 
 # Verb → module; in the order of --help.
 VERBS = {
@@ -77,7 +78,7 @@ def _answer(verb: str, before: list[str], command: list[str]) -> int:
         print(_overview())
         return 0 if verb else 125
     if verb in ("-V", "--version", "version"):
-        print("deskwarden 0.1.0")
+        print('{"version": "0.1.0"}' if "--json" in before else "deskwarden 0.1.0")
         return 0
     if verb not in VERBS:
         raise UsageError(_unknown(verb), "deskwarden --help")
@@ -188,6 +189,9 @@ def guarded(run: Callable[[], int], *, as_json: bool, verbose: bool, otherwise: 
 
 
 def _failed(error: Exception, as_json: bool, verbose: bool, otherwise: str) -> int:
+    stream = sys.stdout
+    if isinstance(error, LateError):
+        error, stream = error.error, sys.stderr
     if isinstance(error, BrokenPipeError):
         _drop_output()
         return 128 + _SIGPIPE
@@ -204,7 +208,7 @@ def _failed(error: Exception, as_json: bool, verbose: bool, otherwise: str) -> i
             import traceback
 
             traceback.print_exception(error)
-        if not as_json or not _print_value(said):
+        if not as_json or not _print_value(said, stream):
             print(f"deskwarden: {said.message}\n  next: {said.next_step}", file=sys.stderr)
         sys.stdout.flush()
     except OSError:  # nobody listens any more: the exit code still tells
@@ -212,12 +216,12 @@ def _failed(error: Exception, as_json: bool, verbose: bool, otherwise: str) -> i
     return said.exit_code
 
 
-def _print_value(error: DeskwardenError) -> bool:
+def _print_value(error: DeskwardenError, stream: TextIO) -> bool:
     """Print the error as a value; returns whether that went out."""
     import json
 
     try:
-        print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}), flush=True)
+        print(json.dumps({"error": to_wire(error), "exit_code": error.exit_code}), file=stream, flush=True)
     except OSError:
         _drop_output()
         return False

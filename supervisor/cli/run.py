@@ -84,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Exit codes: the command's own; 125 Deskwarden failed, 126 refused or not executable, 127 not found, 128+N by "
         "signal N. When the terminal goes away (SIGHUP) the command is told; what does not end gets SIGTERM and 10 s, "
-        "then it is killed, and its staged changes are kept. With nohup, or -d, it goes on."
+        "then it is killed, and its staged changes are kept. With nohup, or -d, it goes on. With --json stdout stays "
+        "the command's own and the value is the last line of stderr; a command that never started leaves it on stdout."
     )
     parser.add_argument("-C", dest="workspace", metavar="DIR", help="the workspace (default: the current directory)")
     parser.add_argument("--mode", choices=_MODES, help="how changes reach the real folder")

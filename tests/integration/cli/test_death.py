@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -88,6 +89,17 @@ def test_the_owner_is_told_when_the_daemon_dies(own: Service) -> None:
     said = running.stderr.read()
     assert b"the daemon is gone" in said
     assert b"next: deskwarden ps --all" in said
+
+
+def test_a_failure_after_the_start_is_a_value_beside_the_commands_output(own: Service) -> None:
+    running = own.spawn("run", "--json", "--", "sh", "-c", "echo out; sleep 1000", cwd=own.folder())
+    assert running.stdout is not None
+    assert running.stderr is not None
+    assert running.stdout.readline() == b"out\n"
+    own.signal_daemon(signal.SIGKILL)
+    assert running.wait(20) == 125
+    assert running.stdout.read() == b""
+    assert "the daemon is gone" in json.loads(running.stderr.read().splitlines()[-1])["error"]["message"]
 
 
 def test_no_ask_area_opens_when_the_daemon_is_killed(own: Service) -> None:

@@ -215,6 +215,32 @@ def test_what_a_session_printed_is_a_value_with_json(service: Service, workspace
     assert "".join(json.loads(line)["output"] for line in lines) == "ü\n\udcff raw"
 
 
+def test_a_silent_session_has_an_empty_log_with_json(service: Service, workspace: Path) -> None:
+    assert service.run("run", "--", "true", cwd=workspace).returncode == 0
+    assert json.loads(service.run("logs", "--json").stdout) == {"output": ""}
+    assert service.run("logs").stdout == b""
+
+
+def test_the_version_is_a_value_with_json(service: Service) -> None:
+    version = json.loads(service.run("--version", "--json").stdout)["version"]
+    assert service.run("--version").stdout.decode() == f"deskwarden {version}\n"
+
+
+@pytest.mark.parametrize("verb", ["events", "audit", "replay", "requests", "policy", "fly"])
+def test_a_verb_that_is_not_there_says_so_as_a_value(service: Service, verb: str) -> None:
+    result = service.run(verb, "--json")
+    assert (result.returncode, result.stderr) == (125, b"")
+    assert verb in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_run_with_json_leaves_stdout_to_the_command(service: Service, workspace: Path) -> None:
+    result = service.run("run", "--json", "--", "sh", "-c", "echo out; echo err >&2; exit 4", cwd=workspace)
+    assert (result.returncode, result.stdout) == (4, b"out\n")
+    *errors, value = result.stderr.splitlines()
+    assert errors == [b"err"]
+    assert json.loads(value)["code"] == 4
+
+
 def test_an_exec_is_a_value_with_json(service: Service, workspace: Path) -> None:
     session = service.start_session("--", "sleep", "60", cwd=workspace)
     result = service.run("exec", session, "--json", "--", "sh", "-c", "echo out; exit 4")
