@@ -33,6 +33,11 @@ class Landing:
     private_gid: int = -1
 
 
+# A .pyc whose header fits the source runs instead of it, whatever it holds (py_compile, PEP 552): what was reviewed is not
+# what runs. In mode direct it is left alone, since every run of Python writes some.
+_BYTECODE: Final = (b".pyc", b".pyo")
+
+
 def judge(change: Change, rules: RunsLater, landing: Landing, place: str = "") -> Change:
     """Fill in what needs a person's word: refused, held, notes.
 
@@ -54,6 +59,8 @@ def judge(change: Change, rules: RunsLater, landing: Landing, place: str = "") -
         held = sorted({rules.why_link(path) for path in _links(change)} - {""})
     if place and not held:
         held = [place]
+    if change.new is not None and change.path.endswith(_BYTECODE) and not held:
+        held = ["runs later: Python may run it in place of the source beside it"]
     if change.new is not None:
         held += _exposures(change.new, change.old, landing)
     return replace(change, held="; ".join(held), notes=tuple(notes))

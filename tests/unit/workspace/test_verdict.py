@@ -35,6 +35,16 @@ def test_group_writing_is_the_custom_in_a_group_writable_folder() -> None:
     assert not judge(change, RunsLater(), Landing(0o775)).held
 
 
+@pytest.mark.parametrize(
+    ("path", "is_held"),
+    [(b"pkg/__pycache__/m.cpython-311.pyc", True), (b"old.pyo", True), (b"pkg/m.py", False), (b"pyc", False)],
+)
+def test_bytecode_that_could_run_in_place_of_its_source_is_held(path: bytes, is_held: bool) -> None:
+    version = make_version(mode=0o644)
+    assert bool(judge(Change(path, "added", None, version), RunsLater(), Landing(0o755)).held) == is_held
+    assert not judge(Change(path, "deleted", version, None), RunsLater(), Landing(0o755)).held
+
+
 PRIVATE = 1000
 
 
