@@ -37,15 +37,20 @@ class Log:
 
     def write(self, data: bytes) -> None:
         """Append *data*; a full disk loses it, counted, and never stops the agent."""
-        if self._size + len(data) > LOG_BYTES:
-            os.close(self._fd)
+        written = 0
+        with contextlib.suppress(OSError):
+            if self._size + len(data) > LOG_BYTES:
+                self._rotate()
+            written = os.write(self._fd, data)
+        self._size += written
+        self.lost_bytes += len(data) - written
+
+    def _rotate(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # renamed the last time, and then there was no room for a new one
             os.replace(self.path, self.path + ".1")
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._size = 0
-        try:
-            self._size += os.write(self._fd, data)
-        except OSError:
-            self.lost_bytes += len(data)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.close(self._fd)
+        self._fd, self._size = fd, 0
 
     def tail(self, size_bytes: int) -> bytes:
         """Return the last bytes written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ class Hand:
     pidfd: int
     channel: Channel
     store_fd: int
+    end: Callable[[], None]
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     gone: bool = False
 
@@ -68,10 +69,8 @@ class Hand:
     def kill(self) -> None:
         """End a hand that hangs; the next request starts another."""
         self.gone = True
-        try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except OSError:  # another uid's process: closing its socket ends it once it returns from the kernel
-            self.channel.close()
+        self.channel.close()
+        self.end()
 
 
 class Hands:
@@ -82,6 +81,7 @@ class Hands:
         self._stores_fd = stores_fd
         self._hands: dict[int, Hand] = {}
         self._starting: dict[int, asyncio.Lock] = {}
+        self._ending: set[asyncio.Task[Any]] = set()
 
     async def of(self, uid: int, gid: int) -> Hand:
         """Return the owner's hand, starting one when there is none."""
@@ -103,10 +103,22 @@ class Hands:
             raise
         finally:
             theirs.close()
-        hand = Hand(uid, int(answer["pid"]), fds[0], Channel(ours), store_fd)
+        pid = int(answer["pid"])
+        hand = Hand(uid, pid, fds[0], Channel(ours), store_fd, lambda: self._end(f"hand{uid}/{pid}"))
         await hand.ask("store", (store_fd,), OPEN_DEADLINE_S)
         await hand.ask("recover")  # what a crash left half applied becomes wholly old or wholly new
         return hand
+
+    def _end(self, key: str) -> None:
+        """Have the launcher kill it: another uid's process is out of the daemon's reach."""
+        task = asyncio.create_task(self._launcher.ask("kill", id=key), name=f"kill {key}")
+        self._ending.add(task)
+        task.add_done_callback(self._ended_kill)
+
+    def _ended_kill(self, task: asyncio.Task[Any]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # it had ended by itself
 
     def ended(self, pid: int) -> None:
         """Forget the hand that had *pid*."""

@@ -33,8 +33,8 @@ class Landing:
     private_gid: int = -1
 
 
-# A .pyc whose header fits the source runs instead of it, whatever it holds (py_compile, PEP 552): what was reviewed is not
-# what runs. In mode direct it is left alone, since every run of Python writes some.
+# A .pyc whose header fits the source runs instead of it, whatever it holds (py_compile, PEP 552): what was reviewed is
+# not what runs. In mode direct it is left alone, since every run of Python writes some.
 _BYTECODE: Final = (b".pyc", b".pyo")
 
 
