@@ -20,6 +20,7 @@ from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.server import Server
 from supervisor.errors import DeskwardenError, to_wire
 from supervisor.sandbox import profile_source
+from supervisor.sandbox.layers import with_controllers
 from supervisor.sandbox.machine import kernel_version
 from supervisor.sandbox.profile import Ceiling
 from supervisor.session import quota
@@ -116,8 +117,9 @@ async def _serve(
         owned_places=(places.state, places.runtime),
         ceiling=Ceiling(),
     )
+    layers = with_controllers(foundation.layers, launcher.controllers)
     service = SessionService(
-        launcher, Hands(launcher, stores_fd), state, machine, f"{places.state}/logs", foundation.layers, profiles
+        launcher, Hands(launcher, stores_fd), state, machine, f"{places.state}/logs", layers, profiles
     )
     server = Server(service, foundation)
     loop = asyncio.get_running_loop()

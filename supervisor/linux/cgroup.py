@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from supervisor.linux.mountinfo import read
@@ -75,6 +76,42 @@ def is_populated(dir_fd: int) -> bool:
 def available_controllers(dir_fd: int) -> tuple[str, ...]:
     """Return the controllers that children of this directory may use."""
     return tuple(read_file(dir_fd, "cgroup.subtree_control").split())
+
+
+def offered_controllers(dir_fd: int) -> tuple[str, ...]:
+    """Return those of `CONTROLLERS` that this directory was given and could hand on to its children."""
+    offered = read_file(dir_fd, "cgroup.controllers").split()
+    return tuple(name for name in CONTROLLERS if name in offered)
+
+
+def enable_controllers(dir_fd: int, names: Iterable[str]) -> None:
+    """Hand controllers on to the children of this directory.
+
+    Raises:
+        OSError: EBUSY while a process is in the directory itself, ENOENT for one that it was not given.
+    """
+    words = " ".join(f"+{name}" for name in names if name in CONTROLLERS)
+    if words:
+        _write(dir_fd, "cgroup.subtree_control", words)
+
+
+def processes(dir_fd: int) -> set[int]:
+    """Return the processes in this directory, not below it; 0 for one of another pid namespace."""
+    return {int(word) for word in read_file(dir_fd, "cgroup.procs").split()}
+
+
+def move(dir_fd: int, pid: int) -> None:
+    """Move a process into this directory."""
+    _write(dir_fd, "cgroup.procs", str(pid))
+
+
+def oom_kills(dir_fd: int) -> int:
+    """Return how many processes of the tree the kernel killed for want of memory (memory.events); 0 without memory."""
+    try:
+        lines = read_file(dir_fd, "memory.events").splitlines()
+    except FileNotFoundError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 def set_limit(dir_fd: int, name: str, value: str) -> None:

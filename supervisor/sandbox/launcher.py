@@ -18,7 +18,7 @@ Control messages, daemon to launcher (JSON; each answered by one message with th
     freeze | thaw | kill {id}            the whole tree
     continue {id}                        SIGCONT to every process inside
 
-and launcher to daemon, unasked: ``{"event": "exit", "id", "exec", "status"}``.
+and launcher to daemon, unasked: ``{"event": "exit", "id", "exec", "status", "oom_kills"}``.
 
 ``base`` is the daemon's name for what a base consists of, down to device and inode of each source. A session whose base
 was built ahead gets it (``has_base``), and its plan comes without one. Bases are dropped when the machine's mounts
@@ -421,11 +421,13 @@ class Launcher:
         del self._by_pidfd[tree.pidfd]
         del self._trees[tree.key]
         os.close(tree.pidfd)
+        oom_kills = cgroup.oom_kills(tree.cgroup_fd) if tree.cgroup_fd >= 0 else 0
         self._drop_cgroup(tree.cgroup_fd, tree.cgroup_name)
         if tree.kind in ("review", "probe"):
             return
         session, _, execution = tree.key.partition("/")
         event = {"event": "exit", "kind": tree.kind, "id": session, "exec": execution, "pid": tree.pid}
+        event["oom_kills"] = oom_kills
         with contextlib.suppress(OSError):
             seqpacket.send_json(self._control, event | {"status": os.waitstatus_to_exitcode(status)})
 
@@ -482,9 +484,39 @@ def _open_cgroups() -> tuple[int, str]:
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o755)
-        return cgroup.open_dir(path), ""
+        fd = cgroup.open_dir(path)
     except OSError as error:
         return -1, f"no delegated cgroup directory ({path}: {os.strerror(error.errno or 0)})"
+    if base != root:
+        with contextlib.suppress(OSError):  # without controllers the limits are rlimits, and the report says so
+            _enable_controllers(base, fd)
+    return fd, ""
+
+
+def _enable_controllers(base: str, sessions_fd: int) -> None:
+    """Have the kernel limit the groups below *sessions_fd*, as far as *base* was given controllers (Delegate=yes).
+
+    Only a group without processes hands controllers on (cgroups(7), "no internal processes"): the daemon and this
+    launcher move to one of their own. A group that somebody else runs in, such as a login's, is left as it is.
+    """
+    base_fd = cgroup.open_dir(base)
+    try:
+        wanted = cgroup.offered_controllers(base_fd)
+        if not set(wanted) <= set(cgroup.available_controllers(base_fd)):
+            members = cgroup.processes(base_fd)
+            if members <= {os.getpid(), os.getppid()}:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir("service", 0o755, dir_fd=base_fd)
+                service_fd = cgroup.open_dir(f"{base}/service")
+                try:
+                    for pid in members:
+                        cgroup.move(service_fd, pid)
+                finally:
+                    os.close(service_fd)
+                cgroup.enable_controllers(base_fd, wanted)
+        cgroup.enable_controllers(sessions_fd, cgroup.available_controllers(base_fd))
+    finally:
+        os.close(base_fd)
 
 
 def _sweep_cgroups(base: str) -> None:

@@ -6,7 +6,7 @@ Values and pure functions only; `probe` finds out what this machine has. Standar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -106,6 +106,13 @@ def missing(names: Iterable[str], states: Iterable[LayerState]) -> tuple[LayerSt
         if state.state is not State.PRESENT:
             result.append(state)
     return tuple(result)
+
+
+def with_controllers(states: Iterable[LayerState], controllers: Collection[str]) -> tuple[LayerState, ...]:
+    """Return *states* as they are where the launcher has *controllers* for its sessions: it may have enabled them."""
+    present = LayerState("cgroup-limits", State.PRESENT, ", ".join(controllers), "")
+    has = {"memory", "pids"} <= set(controllers)
+    return tuple(present if has and state.name == present.name else state for state in states)
 
 
 def check_required(names: Iterable[str], states: Iterable[LayerState]) -> None:

@@ -30,7 +30,7 @@ from supervisor.session.init_process import wait_listening
 from supervisor.session.launch import Agent, Machine, Prepared, Request, Started
 from supervisor.session.launcher_client import LauncherClient
 from supervisor.session.profiles import Profiles
-from supervisor.session.session import Execution, Session
+from supervisor.session.session import Execution, Session, shell_code
 from supervisor.session.state import LIVE_STATES, Record, State
 
 _logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ TEARDOWNS_AT_ONCE: Final = 8
 # Its console (3), log, mounts and client's connection; kept free: what a launch and a review hold, several at once.
 OPEN_FILES_OF_A_SESSION: Final = 7
 OPEN_FILES_RESERVED: Final = 512
+OUT_OF_MEMORY: Final = 137  # 128+SIGKILL, as a shell and a container say it
 # How long a launch that came to nothing waits for its killed process, before its uid is lent again.
 END_DEADLINE_S: Final = 5.0
 
@@ -333,6 +334,8 @@ class SessionService:
             if execution is not None:
                 self.spawn(execution.finish(int(event["status"])), f"end of exec {event['exec']}")
         elif session is not None:
+            if event["oom_kills"] and shell_code(int(event["status"])) == OUT_OF_MEMORY:
+                self._reasons.setdefault(session.record.id, "out of memory: see --memory, or the profile's limits")
             self._end(session, int(event["status"]))
         elif event["id"] in self._starting:
             self._starting[event["id"]].set_result(int(event["status"]))
