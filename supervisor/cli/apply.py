@@ -53,10 +53,10 @@ def _left(area: dict[str, Any]) -> bool:
 
 def _confirmed(held: list[dict[str, Any]]) -> bool:
     """Ask on the caller's own terminal; the agent cannot write to it any more."""
-    for line in review.reason_lines("These run later on your machine:", held, "held"):
-        print(line, file=sys.stderr)
-    print("Apply them too? [y/N] ", end="", file=sys.stderr, flush=True)
-    with interrupt.raised():
+    with interrupt.raised():  # from before the question: who sees it may answer with Ctrl-C at once
+        for line in review.reason_lines("These run later on your machine:", held, "held"):
+            print(line, file=sys.stderr)
+        print("Apply them too? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
