@@ -6,7 +6,7 @@ parent never reads a plan: it passes the plan's socket on to a child (`child`), 
 Control messages, daemon to launcher (JSON; each answered by one message with the same ``seq``)::
 
     session {id, base} + plan socket     start a sandbox            → {pid, has_base} + pidfd
-    prepare {base} + base's socket       build a base ahead         → {}
+    build   {base} + base's socket       build a base ahead         → {}
     exec    {id, exec} + plan socket     one more command in it     → {pid} + pidfd
     review  {id} + plan socket           detached overlays          → {}
     probe   + answer socket              the layers, found as root  → {}
@@ -31,7 +31,6 @@ PID 1 dies with it (PR_SET_PDEATHSIG). Standard library only; started before gRP
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import importlib
 import os
@@ -42,25 +41,23 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from supervisor.config import SERVICE_ACCOUNT
 from supervisor.errors import DeskwardenError, LaunchError, RefusedError, to_wire
 from supervisor.linux import caps, cgroup, prctl, seqpacket
-from supervisor.linux.clone import NEW_SANDBOX, CloneFlags, clone3, new_id_mapping, setns
+from supervisor.linux.clone import CloneFlags, clone3, new_id_mapping, setns
 from supervisor.sandbox import child
 from supervisor.sandbox.confine import AGENT_UID_FIRST, AGENT_UID_LAST, die_with_launcher
+from supervisor.sandbox.probes.surroundings import INIT_PROGRAMS, find_init
+from supervisor.sandbox.session_groups import NO_GROUP, Group, SessionGroups
+from supervisor.sandbox.spares import Spares
 
 # How long frozen sessions wait for a restarted daemon (ARCHITECTURE.md, "When a process dies").
 TAKE_BACK_S: Final = 10.0
-# Small static inits, in order of preference; opened once, at start.
-INITS: Final = ("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/bin/dumb-init", "/usr/bin/tini")
 # Owner on disk of an overlay's own files in root's sessions, where id 0 stands for the agent.
 UNOWNED_ID: Final = AGENT_UID_LAST + 1
 HAND_MODULE: Final = "supervisor.workspace.hand"
-# How many profiles (with their limits) are held ready, and how long a session waits for a base that is being built.
-BASES: Final = 3
-BASE_WAIT_S: Final = 0.25
 
 
 @dataclass(slots=True)
@@ -71,21 +68,8 @@ class Tree:
     pid: int
     pidfd: int
     kind: str
-    cgroup_fd: int = -1
-    cgroup_name: str = ""
+    group: Group = NO_GROUP
     frozen: bool = False
-
-
-@dataclass(slots=True)
-class Spare:
-    """A cloned sandbox that waits for its plan; the socket arrives through `gate`. Not ready: it builds a base."""
-
-    pid: int
-    pidfd: int
-    gate: socket.socket
-    cgroup_fd: int
-    cgroup_name: str
-    is_ready: bool = True
 
 
 class Launcher:
@@ -97,16 +81,14 @@ class Launcher:
         self._trees: dict[str, Tree] = {}
         self._lifeline_r, self._lifeline_w = os.pipe2(os.O_CLOEXEC)
         self._init_fd = _open_init()
-        self._cgroups_fd, self.cgroup_finding = _open_cgroups()
+        self._groups = SessionGroups()
+        self._spares = Spares(self._groups, self._start_spare)
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._mounts_fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._poll.register(self._mounts_fd, select.POLLPRI)
         self._by_pidfd: dict[int, Tree] = {}
         self._farewell = False
-        self._spare: Spare | None = None
-        self._bases: dict[str, Spare] = {}
-        self._count = 0
 
     def serve(self) -> None:
         """Answer until the daemon says farewell or dies; then end every session."""
@@ -114,29 +96,23 @@ class Launcher:
             self._control,
             {
                 "event": "ready",
-                "cgroup": self._cgroups_fd >= 0,
-                "cgroup_finding": self.cgroup_finding,
-                "controllers": list(self._controllers()),
+                "cgroup": bool(self._groups),
+                "cgroup_finding": self._groups.finding,
+                "controllers": list(self._groups.controllers),
             },
         )
-        while self._wait_once(None if self._spare else 0):
+        while self._wait_once(None if self._spares.has_bare else 0):
             pass
-        if self._spare is not None:
-            self._drop(self._spare)
-        self._drop_bases()
+        self._spares.drop_all()
         self._end_all()
-
-    def _controllers(self) -> tuple[str, ...]:
-        return cgroup.available_controllers(self._cgroups_fd) if self._cgroups_fd >= 0 else ()
 
     def _wait_once(self, timeout_ms: int | None) -> bool:
         events = self._poll.poll(timeout_ms)
         if not events and timeout_ms == 0:
-            with contextlib.suppress(LaunchError):  # the next session asks again, and hears why
-                self._spare = self._make_spare()
+            self._spares.make_bare()
             events = self._poll.poll(None)
         if any(fd == self._mounts_fd for fd, _events in events):
-            self._drop_bases()  # before a session of the same round takes one
+            self._spares.drop_bases()  # before a session of the same round takes one
         for fd, _events in events:
             if fd == self._mounts_fd:
                 continue
@@ -202,8 +178,8 @@ class Launcher:
 
     def _do_quietly(self, what: str, request: dict[str, Any], fds: list[int]) -> None:
         """Carry out a request that has nothing to answer."""
-        if what == "prepare":
-            self._prepare(str(request["base"]), fds)
+        if what == "build":
+            self._spares.build(str(request["base"]), fds[0])
         elif what == "remove":
             self._remove(fds, str(request["name"]))
         elif what == "signal":
@@ -223,86 +199,22 @@ class Launcher:
         key = str(request["id"])
         if key in self._trees or not key.isalnum():
             raise RefusedError(f"launcher: bad session id {key!r}")
-        based = self._take_base(str(request.get("base") or ""))
-        spare = based or self._take_spare()
-        self._limit(spare.cgroup_fd, request.get("limits") or {})
+        spare, has_base = self._spares.take(str(request.get("base") or ""))
         try:
+            spare.group.limit(request.get("limits") or {})
             seqpacket.send(spare.gate, child.PLAN, (fds[0],))
-        except OSError:
-            self._drop(spare)
+        except BaseException:
+            self._spares.drop(spare)
             raise
         spare.gate.close()
-        tree = Tree(key, spare.pid, spare.pidfd, "session", spare.cgroup_fd, spare.cgroup_name)
-        return self._keep(tree), based is not None
+        return self._keep(Tree(key, spare.pid, spare.pidfd, "session", spare.group)), has_base
 
-    def _prepare(self, base: str, fds: list[int]) -> None:
-        """Have a spare build *base* ahead; the oldest of more than `BASES` goes."""
-        if base in self._bases:
-            return
-        spare = self._take_spare()
-        spare.is_ready = False
-        self._bases[base] = spare
-        with contextlib.suppress(OSError):  # it died: `_take_base` finds out
-            seqpacket.send(spare.gate, child.BASE, (fds[0],))
-        while len(self._bases) > BASES:
-            self._drop(self._bases.pop(next(iter(self._bases))))
-
-    def _take_base(self, base: str) -> Spare | None:
-        """Return the spare that has built *base*, waiting a moment for one that is at it; None when there is none."""
-        spare = self._bases.pop(base, None)
-        if spare is None or (spare.is_ready and _is_alive(spare)):
-            return spare
-        with contextlib.suppress(OSError):
-            spare.gate.settimeout(BASE_WAIT_S)
-            if not spare.is_ready and seqpacket.receive(spare.gate)[0] == child.BASE and _is_alive(spare):
-                spare.gate.settimeout(None)
-                return spare
-        self._drop(spare)
-        return None
-
-    def _take_spare(self) -> Spare:
-        spare, self._spare = self._spare, None
-        if spare is not None and not _is_alive(spare):
-            self._drop(spare)
-            spare = None
-        return spare or self._make_spare()
-
-    def _make_spare(self) -> Spare:
-        """Clone the next sandbox ahead of its plan: new namespaces cost more than most of what follows.
-
-        It has seen no session, and waits on its gate; when the launcher dies the gate closes and it exits.
-        """
-        self._count += 1
-        cgroup_fd, name = self._new_cgroup(f"c{self._count}")
-        ours, theirs = seqpacket.pair()
-        try:
-            pid, pidfd = clone3(NEW_SANDBOX, cgroup_fd if cgroup_fd >= 0 else None)
-        except OSError as error:
-            ours.close()
-            theirs.close()
-            self._drop_cgroup(cgroup_fd, name)
-            raise LaunchError("create namespaces", error.errno or 0) from error
-        if pid == 0:
-            child.start_spare(theirs, self._init_fd, self._lifeline_r, self._rootless)
-        theirs.close()
-        return Spare(pid, pidfd, ours, cgroup_fd, name)
-
-    def _drop_bases(self) -> None:
-        while self._bases:
-            self._drop(self._bases.popitem()[1])
-
-    def _drop(self, spare: Spare) -> None:
-        spare.gate.close()
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(spare.pidfd, signal.SIGKILL)
-        os.waitpid(spare.pid, 0)
-        os.close(spare.pidfd)
-        self._drop_cgroup(spare.cgroup_fd, spare.cgroup_name)
+    def _start_spare(self, gate: socket.socket) -> NoReturn:
+        child.start_spare(gate, self._init_fd, self._lifeline_r, self._rootless)
 
     def _exec(self, request: dict[str, Any], fds: list[int]) -> Tree:
         target = self._trees[str(request["id"])]
-        cgroup_fd = target.cgroup_fd if target.cgroup_fd >= 0 else None
-        pid, pidfd = clone3(0, cgroup_fd)
+        pid, pidfd = clone3(0, target.group.fd if target.group else None)
         if pid == 0:
             child.start_exec(
                 socket.socket(fileno=fds[0]), target.pidfd, self._lifeline_r, self._rootless, _wait_for_inner
@@ -353,34 +265,6 @@ class Launcher:
         finally:
             os.close(directory)
 
-    # ---- cgroups ----
-
-    def _new_cgroup(self, name: str) -> tuple[int, str]:
-        if self._cgroups_fd < 0:
-            return -1, ""
-        os.mkdir(name, 0o755, dir_fd=self._cgroups_fd)
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._cgroups_fd), name
-
-    @staticmethod
-    def _limit(fd: int, limits: dict[str, Any]) -> None:
-        for key, value in limits.items() if fd >= 0 else ():
-            if key in ("memory.max", "memory.swap.max", "pids.max", "cpu.weight", "io.weight"):
-                cgroup.set_limit(fd, key, str(int(value)))
-
-    def _drop_cgroup(self, fd: int, name: str) -> None:
-        if fd < 0:
-            return
-        os.close(fd)
-        deadline = time.monotonic() + 2
-        while True:
-            try:
-                os.rmdir(name, dir_fd=self._cgroups_fd)
-                return
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    return
-                time.sleep(0.001)
-
     # ---- signals and ends ----
 
     def _tree(self, request: dict[str, Any]) -> Tree:
@@ -402,16 +286,16 @@ class Launcher:
 
     def _set_frozen(self, tree: Tree, frozen: bool) -> float:
         start = time.monotonic()
-        if tree.cgroup_fd >= 0:
-            cgroup.set_frozen(tree.cgroup_fd, frozen)
+        if tree.group:
+            cgroup.set_frozen(tree.group.fd, frozen)
         else:
             signal_all_inside(tree.pidfd, signal.SIGSTOP if frozen else signal.SIGCONT)
         tree.frozen = frozen
         return (time.monotonic() - start) * 1000
 
     def _kill(self, tree: Tree) -> None:
-        if tree.cgroup_fd >= 0 and tree.kind == "session":
-            cgroup.kill(tree.cgroup_fd)
+        if tree.group and tree.kind == "session":
+            cgroup.kill(tree.group.fd)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(tree.pidfd, signal.SIGKILL)
 
@@ -421,8 +305,8 @@ class Launcher:
         del self._by_pidfd[tree.pidfd]
         del self._trees[tree.key]
         os.close(tree.pidfd)
-        oom_kills = cgroup.oom_kills(tree.cgroup_fd) if tree.cgroup_fd >= 0 else 0
-        self._drop_cgroup(tree.cgroup_fd, tree.cgroup_name)
+        oom_kills = cgroup.oom_kills(tree.group.fd) if tree.group else 0
+        self._groups.drop(tree.group)
         if tree.kind in ("review", "probe"):
             return
         session, _, execution = tree.key.partition("/")
@@ -447,9 +331,7 @@ class Launcher:
         deadline = time.monotonic() + 2
         while self._trees and time.monotonic() < deadline:
             self._wait_once(50)
-        if self._cgroups_fd >= 0:
-            _remove_cgroups(self._cgroups_fd)
-            os.close(self._cgroups_fd)
+        self._groups.close()
         for fd in (self._lifeline_r, self._lifeline_w, self._init_fd, self._mounts_fd):
             os.close(fd)
 
@@ -467,82 +349,10 @@ def id_map(on_disk: int, agent: int) -> str:
 
 
 def _open_init() -> int:
-    for path in INITS:
-        with contextlib.suppress(OSError):
-            return os.open(path, os.O_PATH | os.O_CLOEXEC)
-    raise RefusedError(f"no init found: want one of {', '.join(INITS)}", "apt-get install tini")
-
-
-def _open_cgroups() -> tuple[int, str]:
-    """Return a directory for the sessions' cgroups, or -1 and why there is none."""
-    root = cgroup.hierarchy()
-    if root is None:
-        return -1, "no cgroup v2 hierarchy is mounted"
-    base = f"{root}{cgroup.own_group().rstrip('/')}"
-    path = f"{base}/deskwarden-{os.getpid()}"
-    _sweep_cgroups(base)
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o755)
-        fd = cgroup.open_dir(path)
-    except OSError as error:
-        return -1, f"no delegated cgroup directory ({path}: {os.strerror(error.errno or 0)})"
-    if base != root:
-        with contextlib.suppress(OSError):  # without controllers the limits are rlimits, and the report says so
-            _enable_controllers(base, fd)
-    return fd, ""
-
-
-def _enable_controllers(base: str, sessions_fd: int) -> None:
-    """Have the kernel limit the groups below *sessions_fd*, as far as *base* was given controllers (Delegate=yes).
-
-    Only a group without processes hands controllers on (cgroups(7), "no internal processes"): the daemon and this
-    launcher move to one of their own. A group that somebody else runs in, such as a login's, is left as it is.
-    """
-    base_fd = cgroup.open_dir(base)
-    try:
-        wanted = cgroup.offered_controllers(base_fd)
-        if not set(wanted) <= set(cgroup.available_controllers(base_fd)):
-            members = cgroup.processes(base_fd)
-            if members <= {os.getpid(), os.getppid()}:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir("service", 0o755, dir_fd=base_fd)
-                service_fd = cgroup.open_dir(f"{base}/service")
-                try:
-                    for pid in members:
-                        cgroup.move(service_fd, pid)
-                finally:
-                    os.close(service_fd)
-                cgroup.enable_controllers(base_fd, wanted)
-        cgroup.enable_controllers(sessions_fd, cgroup.available_controllers(base_fd))
-    finally:
-        os.close(base_fd)
-
-
-def _sweep_cgroups(base: str) -> None:
-    """Remove the groups of launchers that were killed; one that still holds a process stays (EBUSY)."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(base):
-            prefix, _, pid = name.partition("-")
-            if prefix == "deskwarden" and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
-                for below in [entry.path for entry in os.scandir(f"{base}/{name}") if entry.is_dir()]:
-                    with contextlib.suppress(OSError):
-                        os.rmdir(below)
-                with contextlib.suppress(OSError):
-                    os.rmdir(f"{base}/{name}")
-
-
-def _remove_cgroups(fd: int) -> None:
-    path = os.readlink(f"/proc/self/fd/{fd}")
-    with contextlib.suppress(OSError):
-        os.rmdir(path)
-
-
-def _is_alive(spare: Spare) -> bool:
-    """Return whether nobody killed it: the kernel, out of memory, or an administrator."""
-    poll = select.poll()
-    poll.register(spare.pidfd, select.POLLIN)
-    return not poll.poll(0)
+    path = find_init()
+    if path is None:
+        raise RefusedError(f"no init found: want one of {', '.join(INIT_PROGRAMS)}", "apt-get install tini")
+    return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
 def _wait_for_inner(pid: int) -> int:

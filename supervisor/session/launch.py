@@ -270,7 +270,7 @@ async def build_base_ahead(launcher: LauncherClient, plan: Plan, fds: Mapping[in
     try:
         with theirs:
             await _send_part(channel, plan.base_json(), fds)
-            await launcher.ask("prepare", (theirs.fileno(),), base=base_name(plan, fds))
+            await launcher.ask("build", (theirs.fileno(),), base=base_name(plan, fds))
     finally:
         channel.close()
 

@@ -259,7 +259,7 @@ def test_a_base_that_is_refused_ahead_is_never_lent(launcher: socket.socket, tmp
     ours, theirs = seqpacket.pair()
     with ours:
         seqpacket.send_json(ours, {"base": plan.get("base")}, (fd,) * len(FDS))
-        seqpacket.send_json(launcher, {"seq": 3, "do": "prepare", "base": name}, (theirs.fileno(),))
+        seqpacket.send_json(launcher, {"seq": 3, "do": "build", "base": name}, (theirs.fileno(),))
         theirs.close()
         assert _answer(launcher, 3) == {"seq": 3}
         one, other = seqpacket.pair()

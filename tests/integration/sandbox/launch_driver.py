@@ -128,7 +128,7 @@ class Driver:
             next(item for item in plan["operations"] if item.get("stage") is not None)["stage"] = request["path_source"]
         name = base_name(whole, base_fds)
         if request.get("ahead"):
-            self._prepare(request.get("base", base), base_fds, name)
+            self._build(request.get("base", base), base_fds, name)
         if request.get("mount"):
             fd = mount.new_mount("tmpfs", {})
             mount.move_mount(fd, mount.AT_FDCWD, self.place)
@@ -168,11 +168,11 @@ class Driver:
             "before_and_after": [before, self.leftovers()],
         }
 
-    def _prepare(self, base: dict[str, Any], fds: dict[int, int], name: str) -> None:
+    def _build(self, base: dict[str, Any], fds: dict[int, int], name: str) -> None:
         ours, theirs = seqpacket.pair()
         with ours:
             seqpacket.send_json(ours, base | {"indices": list(fds)}, tuple(fds.values()))
-            answer, _fds = self.ask("prepare", [theirs.fileno()], base=name)
+            answer, _fds = self.ask("build", [theirs.fileno()], base=name)
             theirs.close()
             assert "error" not in answer, answer
 
