@@ -12,6 +12,7 @@ from supervisor.errors import ServiceError, from_wire
 from supervisor.linux import seqpacket
 from supervisor.session.channel import Channel
 from supervisor.session.launcher_client import LauncherClient
+from supervisor.session.tasks import Tasks
 
 # Opening is a few dozen system calls; a file system that does not answer in this time is hung.
 OPEN_DEADLINE_S: Final = 20.0
@@ -69,7 +70,6 @@ class Hand:
     def kill(self) -> None:
         """End a hand that hangs; the next request starts another."""
         self.gone = True
-        self.channel.close()
         self.end()
 
 
@@ -81,7 +81,8 @@ class Hands:
         self._stores_fd = stores_fd
         self._hands: dict[int, Hand] = {}
         self._starting: dict[int, asyncio.Lock] = {}
-        self._ending: set[asyncio.Task[Any]] = set()
+        self._running: dict[int, Hand] = {}
+        self._tasks = Tasks()
 
     async def of(self, uid: int, gid: int) -> Hand:
         """Return the owner's hand, starting one when there is none."""
@@ -105,27 +106,23 @@ class Hands:
             theirs.close()
         pid = int(answer["pid"])
         hand = Hand(uid, pid, fds[0], Channel(ours), store_fd, lambda: self._end(f"hand{uid}/{pid}"))
+        self._running[pid] = hand
         await hand.ask("store", (store_fd,), OPEN_DEADLINE_S)
         await hand.ask("recover")  # what a crash left half applied becomes wholly old or wholly new
         return hand
 
     def _end(self, key: str) -> None:
         """Have the launcher kill it: another uid's process is out of the daemon's reach."""
-        task = asyncio.create_task(self._launcher.ask("kill", id=key), name=f"kill {key}")
-        self._ending.add(task)
-        task.add_done_callback(self._ended_kill)
-
-    def _ended_kill(self, task: asyncio.Task[Any]) -> None:
-        self._ending.discard(task)
-        if not task.cancelled():
-            task.exception()  # it had ended by itself
+        self._tasks.spawn(self._launcher.ask("kill", id=key), f"kill {key}", may_fail=True)  # it may be gone by itself
 
     def ended(self, pid: int) -> None:
-        """Forget the hand that had *pid*."""
-        for hand in list(self._hands.values()):
-            if hand.pid == pid:
-                hand.gone = True
-                del self._hands[hand.uid]
-                hand.channel.close()
-                os.close(hand.pidfd)
-                os.close(hand.store_fd)
+        """Forget the hand that had *pid*; another may have taken its place meanwhile."""
+        hand = self._running.pop(pid, None)
+        if hand is None:
+            return
+        hand.gone = True
+        if self._hands.get(hand.uid) is hand:
+            del self._hands[hand.uid]
+        hand.channel.close()
+        os.close(hand.pidfd)
+        os.close(hand.store_fd)

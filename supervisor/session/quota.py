@@ -14,15 +14,14 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from supervisor.session.session import Session
+from supervisor.session.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 
 POLL_S: Final = 0.5
 # A walk over a hundred thousand files takes about one second.
@@ -75,7 +74,7 @@ class Quota:
     def __init__(self, service: Watched) -> None:
         self._service = service
         self._measures: dict[str, _Measure] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
 
     def look_around(self, free: int) -> None:
         """Begin the looks that are due, take in those that are done, end what is above its limit or out of sight.
@@ -94,7 +93,7 @@ class Quota:
                 self._take_in(session, measure, measure.look, most)
             elif _is_due(measure, most, free) and looking[uid] < LOOKS_OF_ONE_OWNER:
                 looking[uid] += 1
-                measure.look = self._spawn(self._service.staged_bytes(session), f"measure {key}")
+                measure.look = self._tasks.spawn(self._service.staged_bytes(session), f"measure {key}", may_fail=True)
                 measure.free_bytes, measure.next_s = free, time.monotonic() + DEADLINE_S
 
     def _take_in(self, session: Session, measure: _Measure, look: asyncio.Task[int], most: int) -> None:
@@ -121,18 +120,7 @@ class Quota:
 
     def _end(self, session: Session, measure: _Measure, reason: str) -> None:
         measure.is_ended = True
-        self._spawn(self._service.kill(session, reason), f"end {session.record.id}")
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
-        task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen here: of a look whose session has ended meanwhile nobody asks
+        self._tasks.spawn(self._service.kill(session, reason), f"end {session.record.id}")
 
 
 def _is_due(measure: _Measure, most: int, free: int) -> bool:

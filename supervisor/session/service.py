@@ -8,7 +8,7 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,6 +32,7 @@ from supervisor.session.launcher_client import LauncherClient
 from supervisor.session.profiles import Profiles
 from supervisor.session.session import Execution, Session, shell_code
 from supervisor.session.state import LIVE_STATES, Record, State
+from supervisor.session.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class SessionService:
         self._removals: dict[str, asyncio.Future[int]] = {}
         self._starting: dict[str, asyncio.Future[int]] = {}
         self._reasons: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.spawn = Tasks().spawn  # for verbs and the server too
         launcher.on_exit = self._on_exit
 
     # ---- starting ----
@@ -554,18 +555,6 @@ class SessionService:
     async def _remove_stage(self, hand: Hand, session_id: str) -> None:
         with contextlib.suppress(DeskwardenError):
             await self._launcher.ask("remove", (hand.store_fd,), name=session_id)
-
-    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Start a task that is kept until it ends; an error of it is logged, never lost."""
-        task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-        return task
-
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _logger.error("%s: %s", task.get_name(), task.exception(), exc_info=task.exception())
 
 
 def with_limits(profile: Profile, wanted: Mapping[str, int]) -> Profile:
