@@ -32,11 +32,12 @@ from supervisor.sandbox.profile import (
     secret_in_etc,
     secret_in_home,
 )
-from supervisor.sandbox.strict_yaml import MAX_FILE_BYTES, SCHEMA_STEP, Document, Where, read_yaml
+from supervisor.strict_yaml import MAX_FILE_BYTES, Document, Where, read_yaml
 
 IT_DIRECTORY: Final = Path("/etc/deskwarden/profiles.d")
 MAX_PARENTS: Final = 8
 DEFAULTS: Final = "default"  # the origin of values that the schema gives
+SCHEMA_STEP: Final = "deskwarden profile schema"
 
 _SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _DURATIONS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -140,7 +141,7 @@ def parse_profile(file: ProfileFile) -> Document:
     """Parse and check one file against the schema, alone."""
     if file.problem:
         raise RefusedError(f"{file.path}: {file.problem}", f"correct it, then: deskwarden profile check {file.path}")
-    document = read_yaml(file.data, file.path)
+    document = read_yaml(file.data, file.path, SCHEMA_STEP)
     problem = jsonschema.exceptions.best_match(_validator().iter_errors(document.value))
     if problem is not None:
         raise document.error(tuple(problem.absolute_path), _schema_text(problem))

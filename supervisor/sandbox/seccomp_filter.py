@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from supervisor.errors import LayerMissingError, RefusedError, UsageError
 from supervisor.sandbox.profile import SeccompRules
-from supervisor.sandbox.profile_source import packaged_directory
-from supervisor.sandbox.strict_yaml import read_yaml
+from supervisor.sandbox.profile_source import SCHEMA_STEP, packaged_directory
+from supervisor.strict_yaml import read_yaml
 
 MACHINES: Final = ("x86_64", "aarch64")
 
@@ -166,7 +166,7 @@ def complement(values: Iterable[int], bits: int = 32) -> tuple[tuple[int, int], 
 def load_table() -> CallTable:
     """Read the packaged seccomp.yaml."""
     path = packaged_directory() / "seccomp.yaml"
-    raw: Any = read_yaml(path.read_bytes(), str(path)).value
+    raw: Any = read_yaml(path.read_bytes(), str(path), SCHEMA_STEP).value
     return CallTable(
         allow=tuple(_group(name, body) for name, body in raw["allow"].items()),
         deny=tuple(_group(name, body) for name, body in raw["deny"].items()),

@@ -34,7 +34,7 @@ from supervisor.sandbox.profile_source import (
     schema,
     user_directory,
 )
-from supervisor.sandbox.strict_yaml import MAX_FILE_BYTES, read_yaml
+from supervisor.strict_yaml import MAX_FILE_BYTES, read_yaml
 
 PACKAGED = ("coding", "data", "desktop", "strict")
 
@@ -248,27 +248,27 @@ def test_other_name_than_the_file_is_refused() -> None:
 
 def test_two_documents_are_refused() -> None:
     with pytest.raises(UsageError, match=r"x:3:1: "):
-        read_yaml(b"a: 1\n\n--- \nb: 1\n", "x")
+        read_yaml(b"a: 1\n\n--- \nb: 1\n", "x", "step")
 
 
 def test_bytes_that_are_not_text_are_refused_with_their_place() -> None:
     with pytest.raises(UsageError, match=r"x:2:4: not UTF-8"):
-        read_yaml(b"a: 1\nb: \xff\n", "x")
+        read_yaml(b"a: 1\nb: \xff\n", "x", "step")
     with pytest.raises(UsageError, match=r"x:1:1: character"):
-        read_yaml(b"a: \x07\n", "x")
+        read_yaml(b"a: \x07\n", "x", "step")
 
 
 def test_deep_and_large_files_are_refused() -> None:
     with pytest.raises(UsageError, match="nested"):
-        read_yaml(b"[" * 3000 + b"]" * 3000, "x")
+        read_yaml(b"[" * 3000 + b"]" * 3000, "x", "step")
     with pytest.raises(UsageError, match="nested more than 16"):
-        read_yaml(b"[" * 20 + b"]" * 20, "x")
+        read_yaml(b"[" * 20 + b"]" * 20, "x", "step")
     with pytest.raises(UsageError, match="at most"):
-        read_yaml(b"#" * (MAX_FILE_BYTES + 1), "x")
+        read_yaml(b"#" * (MAX_FILE_BYTES + 1), "x", "step")
 
 
 def test_yaml_words_stay_words() -> None:
-    value = read_yaml(b"a: [off, yes, no, 1:30, 0777, 1.5, 2020-01-01, 'true', true, 12, 0x10, ~]", "x").value
+    value = read_yaml(b"a: [off, yes, no, 1:30, 0777, 1.5, 2020-01-01, 'true', true, 12, 0x10, ~]", "x", "step").value
     assert value["a"] == ["off", "yes", "no", "1:30", "0777", "1.5", "2020-01-01", "true", True, 12, 16, None]
 
 

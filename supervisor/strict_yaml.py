@@ -17,7 +17,6 @@ from supervisor.errors import UsageError
 
 MAX_FILE_BYTES: Final = 64 * 1024
 MAX_YAML_DEPTH: Final = 16
-SCHEMA_STEP: Final = "deskwarden profile schema"
 
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,18}|0x[0-9a-f]{1,16}")
 
@@ -32,17 +31,21 @@ class Document:
     value: Any
     positions: Mapping[Where, Position]
     path: str
+    next_step: str
 
-    def error(self, where: Where, text: str, next_step: str = SCHEMA_STEP) -> UsageError:
+    def error(self, where: Where, text: str, next_step: str = "") -> UsageError:
         """Return the error that points at *where*, or at the nearest value around it."""
         while where and where not in self.positions:
             where = where[:-1]
         line, column = self.positions.get(where, (1, 1))
-        return UsageError(f"{self.path}:{line}:{column}: {text}", next_step)
+        return UsageError(f"{self.path}:{line}:{column}: {text}", next_step or self.next_step)
 
 
-def read_yaml(data: bytes, path: str) -> Document:
+def read_yaml(data: bytes, path: str, next_step: str) -> Document:
     """Parse one YAML document strictly.
+
+    Args:
+        next_step: What a complaint tells to type, such as ``deskwarden profile schema``.
 
     Raises:
         UsageError: ``path:line:column: what`` for anything that is not plain, bounded YAML.
@@ -57,17 +60,17 @@ def read_yaml(data: bytes, path: str) -> Document:
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         raise UsageError(f"{path}:{line}:{column}: not UTF-8 text", "save the file as UTF-8") from error
     except RecursionError as error:
-        raise UsageError(f"{path}:1:1: nested too deeply", SCHEMA_STEP) from error
+        raise UsageError(f"{path}:1:1: nested too deeply", next_step) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise UsageError(f"{path}:{line}:{column}: {error.problem or error.context}", SCHEMA_STEP) from error
+        raise UsageError(f"{path}:{line}:{column}: {error.problem or error.context}", next_step) from error
     except yaml.reader.ReaderError as error:
         text = f"character {error.character!r} at offset {error.position}: {error.reason}"
-        raise UsageError(f"{path}:1:1: {text}", SCHEMA_STEP) from error
+        raise UsageError(f"{path}:1:1: {text}", next_step) from error
     positions: dict[Where, Position] = {}
-    value = _construct(node, (), positions, path) if node is not None else None
-    return Document(value, positions, path)
+    value = _Construction(positions, path, next_step).of(node, ()) if node is not None else None
+    return Document(value, positions, path, next_step)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -82,24 +85,36 @@ class _StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _construct(node: yaml.Node, where: Where, positions: dict[Where, Position], path: str) -> Any:
-    line, column = node.start_mark.line + 1, node.start_mark.column + 1
-    positions[where] = (line, column)
-    if len(where) > MAX_YAML_DEPTH:
-        raise UsageError(f"{path}:{line}:{column}: nested more than {MAX_YAML_DEPTH} deep", SCHEMA_STEP)
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(item, (*where, index), positions, path) for index, item in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
+@dataclass(frozen=True, slots=True)
+class _Construction:
+    """Values out of nodes; notes the place of each."""
+
+    positions: dict[Where, Position]
+    path: str
+    next_step: str
+
+    def of(self, node: yaml.Node, where: Where) -> Any:
+        line, column = node.start_mark.line + 1, node.start_mark.column + 1
+        self.positions[where] = (line, column)
+        if len(where) > MAX_YAML_DEPTH:
+            too_deep = f"{self.path}:{line}:{column}: nested more than {MAX_YAML_DEPTH} deep"
+            raise UsageError(too_deep, self.next_step)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.of(item, (*where, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, where)
+        return _scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            at = f"{path}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
+            at = f"{self.path}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
             if not isinstance(key_node, yaml.ScalarNode):
-                raise UsageError(f"{at}: a key must be a word", SCHEMA_STEP)
+                raise UsageError(f"{at}: a key must be a word", self.next_step)
             if key_node.value in result:
                 raise UsageError(f"{at}: the key {key_node.value!r} stands twice", "keep one of them")
-            result[key_node.value] = _construct(value_node, (*where, key_node.value), positions, path)
+            result[key_node.value] = self.of(value_node, (*where, key_node.value))
         return result
-    return _scalar(node)
 
 
 def _scalar(node: Any) -> str | int | bool | None:
