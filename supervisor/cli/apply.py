@@ -9,8 +9,8 @@ import sys
 from typing import Any
 
 from supervisor.cli import diff, interrupt, review, service
-from supervisor.cli.terminal import escape_text
 from supervisor.errors import DeskwardenError
+from supervisor.plain_text import escape_text
 
 HELP = "put a session's changes in place"
 

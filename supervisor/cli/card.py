@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 
 MAX_LINES: Final = 8
 MAX_FIRST_LINES: Final = 12

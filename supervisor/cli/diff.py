@@ -15,7 +15,7 @@ import sys
 from typing import Any, Final
 
 from supervisor.cli import conversation, interrupt, review, service
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 
 HELP = "show what a session changed"
 

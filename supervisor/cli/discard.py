@@ -6,7 +6,7 @@ import argparse
 import json
 
 from supervisor.cli import review, service
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 
 HELP = "leave a session's changes; nothing on your disk changes"
 

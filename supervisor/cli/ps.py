@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from supervisor.cli import service
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 
 HELP = "list sessions"
 

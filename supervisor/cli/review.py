@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from supervisor.cli import service
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 
 
 def add_session_and_paths(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import time
 
 from supervisor.cli import service
 from supervisor.cli.ps import duration
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 
 HELP = "show a session whole, with its enforcement report"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from supervisor.cli import service
 from supervisor.cli.apply import print_result
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 
 HELP = "take an apply back"
 
