@@ -5,8 +5,10 @@ Everything that is signed, hashed or decided on goes through here.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+from enum import Enum
 from typing import Any, Final, NoReturn
 
 import rfc8785
@@ -58,6 +60,19 @@ def digest(value: Any) -> str:
 def digest_of(data: bytes) -> str:
     """Return ``sha256:`` and the hexadecimal SHA-256 of *data*."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass (or what holds some) as JSON-able values: tuples as lists, enumerations as their words."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.name.lower() if isinstance(value, int) else value.value
+    return value
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
