@@ -7,9 +7,10 @@ cannot be decided, recorded or carried out is a denial that says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ class Broker:
         self._pending_s = pending_s
         self._desks: dict[str, _Desk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.on_change: Callable[[Ticket], None] = lambda _ticket: None
+        self._watchers: list[Callable[[Ticket], None]] = []
 
     # ---- start and end ----
 
@@ -169,7 +170,7 @@ class Broker:
             ticket.lapses_at_ns = now_ns() + int(self._pending_s * 1e9)
             ticket.waits_for = decision.quorum.clauses if decision.quorum else ()
             ticket.move(State.WAITING, decision.reasons, ("wait for the answer, or cancel",))
-            self.on_change(ticket)
+            self._changed(ticket)
 
     async def _resolve(self, ticket: Ticket) -> CapabilityRequest:
         wanted, party = ticket.ask, ticket.party
@@ -224,7 +225,7 @@ class Broker:
         except DeskwardenError as error:
             reasons = (*reasons, Reason("not-recorded", error.message))
         ticket.move(State.DENIED, reasons, tuple(filter(None, next_steps)))
-        self.on_change(ticket)
+        self._changed(ticket)
 
     async def _lapse(self, ticket: Ticket) -> None:
         """Wait until somebody settled it, at most until its time is over; silence is a no."""
@@ -278,7 +279,7 @@ class Broker:
             except DeskwardenError as error:
                 _logger.exception("request %s is %s, which could not be recorded: %s", ticket.id, state, error.message)
             ticket.move(state, (Reason(str(state), why),))
-            self.on_change(ticket)
+            self._changed(ticket)
 
     # ---- answering ----
 
@@ -323,7 +324,7 @@ class Broker:
                 ticket.touch()
             else:
                 await self._issue(ticket, request, vote)
-        self.on_change(ticket)
+        self._changed(ticket)
         return ticket
 
     async def _reject(self, ticket: Ticket, request: CapabilityRequest, vote: Vote) -> None:
@@ -394,9 +395,33 @@ class Broker:
 
     # ---- looking ----
 
-    async def history(self, subject: str) -> list[dict[str, Any]]:
-        """Return the journal on one request or rule."""
-        return await self._store.commit(lambda db: list(journal.read(db, subject)))
+    async def history(self, request_id: str, owner_uid: int) -> list[dict[str, Any]]:
+        """Return the journal on one request of an owner; empty when there is none."""
+
+        def read(db: sqlite3.Connection) -> list[dict[str, Any]]:
+            return list(journal.read(db, request_id)) if records.is_owners(db, request_id, owner_uid) else []
+
+        return await self._store.commit(read)
+
+    def last_refusal(self, person: Person) -> str:
+        """Return the id of the newest request that was refused to one of this person's agents, or an empty word."""
+        refused = (State.DENIED, State.REJECTED, State.LAPSED, State.SUPERSEDED, State.FAILED)
+        tickets = [one for desk in self._desks.values() for one in desk.tickets.values() if one.state in refused]
+        own = [one for one in tickets if one.party.owner_uid in person.uids and one.request is not None]
+        return max(own, key=lambda one: one.request.created_ns if one.request else 0).id if own else ""
+
+    @contextlib.contextmanager
+    def watching(self, watcher: Callable[[Ticket], None]) -> Iterator[None]:
+        """Tell *watcher* of every request that begins or ends to wait, while this is open."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
+
+    def _changed(self, ticket: Ticket) -> None:
+        for watcher in self._watchers:
+            watcher(ticket)
 
     def tickets_of(self, session_id: str) -> list[Ticket]:
         """Return the requests of a running session, oldest first."""

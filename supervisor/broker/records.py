@@ -76,6 +76,12 @@ def rules(db: sqlite3.Connection) -> list[dict[str, Any]]:
     return [strict_json.parse(body, len(body), "rule") for (body,) in db.execute("SELECT body FROM rule ORDER BY id")]
 
 
+def is_owners(db: sqlite3.Connection, request_id: str, owner_uid: int) -> bool:
+    """Return whether that request was made for this owner."""
+    found = db.execute("SELECT 1 FROM request WHERE id = ? AND owner_uid = ?", (request_id, owner_uid))
+    return found.fetchone() is not None
+
+
 def unfinished(db: sqlite3.Connection) -> list[tuple[str, State]]:
     """Return the requests that a daemon which died left open or in force."""
     found = db.execute("SELECT id, state FROM request").fetchall()

@@ -9,6 +9,7 @@ from supervisor.broker.ask import SessionParty
 from supervisor.broker.journal import Entry
 from supervisor.broker.rule import Rule
 from supervisor.broker.store import Store
+from supervisor.broker.ticket import Ticket
 from supervisor.broker.vote import Answer, Vote
 from supervisor.clock import now_ns
 from supervisor.errors import UsageError
@@ -48,6 +49,12 @@ class Rulebook:
     def end_session(self, session_id: str) -> None:
         """Forget what held for one session."""
         self._rules = [one for one in self._rules if one.session != session_id]
+
+    def made_by(self, vote: Vote, ticket: Ticket) -> Rule | None:
+        """Return the standing answer that *vote* left, or None."""
+        made = [one for one in self._rules if one.by == vote.human and one.created_ns >= vote.at_ns]
+        wanted = ticket.request.capability if ticket.request else None
+        return next((one for one in made if one.capability == wanted), None)
 
     async def remove(self, owner_uid: int, rule_id: str) -> Rule:
         """Forget one.

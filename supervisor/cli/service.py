@@ -18,7 +18,7 @@ from supervisor.errors import RefusedError, ServiceError, from_wire
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without typing, which takes 3 ms to import
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 MANAGED_POLICIES = "/etc/deskwarden/policies/managed"
@@ -222,6 +222,25 @@ def _read_answer(fd: int) -> bytes:
         if answer == b"ready\n":
             break
     return answer
+
+
+def stream(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Send one request and yield the messages that come, until the daemon ends or nobody takes more.
+
+    Raises:
+        DeskwardenError: What the daemon answered.
+    """
+    from supervisor.linux import seqpacket
+
+    with connect() as sock:
+        seqpacket.send_json(sock, dict(request))
+        while (received := seqpacket.receive_json(sock)) is not None:
+            message, fds = received
+            seqpacket.close_all(fds)
+            if message.get("event") == "error":
+                raise from_wire(message["error"])
+            yield message
+    raise ServiceError("the daemon hung up", "deskwarden status")
 
 
 def ask(request: Mapping[str, Any], start: bool = True) -> tuple[dict[str, Any], bytes]:

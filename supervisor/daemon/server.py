@@ -10,8 +10,10 @@ from collections import Counter
 from typing import Any, Final
 
 from supervisor import protocol
+from supervisor.broker.broker import Broker
 from supervisor.daemon import verbs
 from supervisor.daemon.bootstrap import Foundation, owner_of, read_peer_level
+from supervisor.daemon.conversation import Conversation
 from supervisor.daemon.log import from_uid
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
 from supervisor.linux import seqpacket
@@ -28,8 +30,9 @@ REQUEST_DEADLINE_S: Final = 10.0
 class Server:
     """The accepting loop, and one task a connection."""
 
-    def __init__(self, service: SessionService, foundation: Foundation) -> None:
+    def __init__(self, service: SessionService, broker: Broker, foundation: Foundation) -> None:
         self._service = service
+        self._broker = broker
         self._foundation = foundation
         self._own_level = read_peer_level("/proc/self/status")
         self._by_uid: Counter[int] = Counter()
@@ -64,7 +67,7 @@ class Server:
             handler = verbs.HANDLERS.get(str(request.get("verb")))
             if handler is None:
                 raise UsageError(f"unknown verb {request.get('verb')!r}", "deskwarden --help")
-            await handler(verbs.Conversation(channel, caller, self._service, self._foundation), request)
+            await handler(Conversation(channel, caller, self._service, self._broker, self._foundation), request)
         except DeskwardenError as error:
             await _say_error(channel, error)
         except (BrokenPipeError, ConnectionResetError):

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import os
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from supervisor import protocol
 from supervisor.clock import now_ns
-from supervisor.daemon.bootstrap import Foundation
+from supervisor.daemon import approval_verbs, reading
+from supervisor.daemon.conversation import Conversation, Handler
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import State as LayerPresence
@@ -40,90 +41,7 @@ _SUSPEND_LOOKS: Final = 40
 _CTRL_Z: Final = b"\x1a"
 
 
-@dataclass(slots=True)
-class Conversation:
-    """One client: who it is, and the way back to it."""
-
-    channel: Channel
-    caller: Caller
-    service: SessionService
-    foundation: Foundation
-
-    async def result(self, fds: tuple[int, ...] = (), **fields: Any) -> None:
-        """Send the last message."""
-        await self.channel.send_json({"event": "result", **fields}, fds)
-
-
-Handler = Callable[[Conversation, dict[str, Any]], Awaitable[None]]
-
-
 # ---- reading requests ----
-
-
-def _is_word(value: object) -> bool:
-    """Return whether the kernel takes it as an argument or a name: no NUL, and bytes that are no UTF-8 only escaped."""
-    if not isinstance(value, str) or "\0" in value:
-        return False
-    try:
-        os.fsencode(value)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
-
-
-def _word(value: object, what: str) -> str:
-    """Return a word; an empty one for null."""
-    if value is None:
-        return ""
-    if not isinstance(value, str) or not _is_word(value):
-        raise UsageError(f"{what}: want a word, without NUL and half characters")
-    return value
-
-
-def _flag(value: object, what: str) -> bool:
-    if value is not None and not isinstance(value, bool):
-        raise UsageError(f"{what}: want true or false")
-    return bool(value)
-
-
-def _strings(value: object, what: str) -> list[str]:
-    if not isinstance(value, list) or not all(map(_is_word, value)):
-        raise UsageError(f"{what}: want a list of words, without NUL and half characters")
-    return value
-
-
-def _mapping(value: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{what}: want names and values")
-    return value
-
-
-def _overrides(value: object) -> Mapping[str, str | None]:
-    words = _mapping(value, "--env")
-    if not all(_is_word(name) and (word is None or _is_word(word)) for name, word in words.items()):
-        raise UsageError("--env: want names, each with a word or nothing, without NUL and half characters")
-    return words
-
-
-def _environment(value: object) -> Mapping[str, str]:
-    """What is no word is left out: the profile's allow-list would not pass it on either."""
-    return {key: word for key, word in _mapping(value, "environment").items() if _is_word(key) and _is_word(word)}
-
-
-def _session(request: Mapping[str, Any]) -> str:
-    return _word(request.get("session"), "SESSION") or "last"
-
-
-def _absolute(path: str, what: str) -> str:
-    if not path.startswith("/"):
-        raise UsageError(f"{what} {path!r}: want an absolute path")
-    return os.path.normpath(path)
-
-
-def _number(value: object, what: str, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise UsageError(f"{what} {value!r}: want a whole number from {least} to {most}")
-    return value
 
 
 def _terminal(value: object) -> tuple[int, int] | None:
@@ -131,18 +49,22 @@ def _terminal(value: object) -> tuple[int, int] | None:
         return None
     if not isinstance(value, list) or len(value) != 2:
         raise UsageError("terminal: want rows and columns")
-    return _number(value[0], "rows", 1, 65535), _number(value[1], "columns", 1, 65535)
+    return reading.number(value[0], "rows", 1, 65535), reading.number(value[1], "columns", 1, 65535)
 
 
 def _limits(value: object) -> dict[str, int]:
-    limits = _mapping(value, "limits")
+    limits = reading.mapping(value, "limits")
     if not limits.keys() <= _LEAST.keys():
         raise UsageError(f"limits: want {' or '.join(_LEAST)}")
     for key, number in limits.items():
-        if _number(number, _FLAGS[key], 0, 1 << 62) < _LEAST[key]:
+        if reading.number(number, _FLAGS[key], 0, 1 << 62) < _LEAST[key]:
             least = shown_limit(key, _LEAST[key])
             raise UsageError(f"{_FLAGS[key]} {shown_limit(key, number)}: no program starts below {least}", "raise it")
     return dict(limits)
+
+
+def _paths(value: object, what: str) -> tuple[str, ...]:
+    return tuple(reading.absolute(path, what) for path in reading.strings(value, what))
 
 
 def parse_run(request: Mapping[str, Any]) -> Request:
@@ -151,23 +73,23 @@ def parse_run(request: Mapping[str, Any]) -> Request:
     Raises:
         UsageError: A field is missing, or is not what it must be.
     """
-    argv = _strings(request.get("argv"), "command")
+    argv = reading.strings(request.get("argv"), "command")
     if not argv or not argv[0]:
         raise UsageError("no command to run", "deskwarden run -- CMD…")
     return Request(
         argv=tuple(argv),
-        workspace=_absolute(_word(request.get("workspace"), "-C"), "-C"),
-        environment=_environment(request.get("environment")),
-        profile=_word(request.get("profile"), "--profile") or "coding",
-        mode=_word(request.get("mode"), "--mode"),
-        name=_word(request.get("name"), "--name"),
-        reads=tuple(_absolute(path, "--read") for path in _strings(request.get("reads", []), "--read")),
-        writes=tuple(_absolute(path, "--write") for path in _strings(request.get("writes", []), "--write")),
-        overrides=_overrides(request.get("overrides", {})),
+        workspace=reading.absolute(reading.word(request.get("workspace"), "-C"), "-C"),
+        environment=reading.environment(request.get("environment")),
+        profile=reading.word(request.get("profile"), "--profile") or "coding",
+        mode=reading.word(request.get("mode"), "--mode"),
+        name=reading.word(request.get("name"), "--name"),
+        reads=_paths(request.get("reads", []), "--read"),
+        writes=_paths(request.get("writes", []), "--write"),
+        overrides=reading.overrides(request.get("overrides", {})),
         limits=_limits(request.get("limits", {})),
         terminal=_terminal(request.get("terminal")),
-        umask=_number(request.get("umask", 0o022), "umask", 0, 0o7777) & 0o777,
-        lasts_s=_number(request["for_s"], "--for", 1, _LONGEST_S) if request.get("for_s") is not None else None,
+        umask=reading.number(request.get("umask", 0o022), "umask", 0, 0o7777) & 0o777,
+        lasts_s=reading.number(request["for_s"], "--for", 1, _LONGEST_S) if request.get("for_s") is not None else None,
     )
 
 
@@ -178,7 +100,7 @@ async def run(conversation: Conversation, request: dict[str, Any]) -> None:
     """Start a session; stay with it unless detached."""
     parsed = parse_run(request)
     service = conversation.service
-    detach = _flag(request.get("detach"), "--detach")
+    detach = reading.flag(request.get("detach"), "--detach")
     session = await service.run(conversation.caller, parsed, None if detach else conversation.channel)
     record = session.record
     times = [value for value in (parsed.lasts_s, session.profile.limits.wall_time_s) if value]
@@ -212,15 +134,15 @@ async def _end_after(service: SessionService, session: Session, seconds: float) 
 async def execute(conversation: Conversation, request: dict[str, Any]) -> None:
     """Run one more command in a session."""
     service = conversation.service
-    session = service.find_live(conversation.caller, _session(request))
-    argv = _strings(request.get("argv"), "command")
+    session = service.find_live(conversation.caller, reading.session(request))
+    argv = reading.strings(request.get("argv"), "command")
     if not argv:
         raise UsageError("no command to run", "deskwarden exec SESSION -- CMD…")
     key, execution = await service.exec(
         session,
         tuple(argv),
-        _environment(request.get("environment", {})),
-        _overrides(request.get("overrides", {})),
+        reading.environment(request.get("environment", {})),
+        reading.overrides(request.get("overrides", {})),
         _terminal(request.get("terminal")),
         conversation.channel,
     )
@@ -229,7 +151,7 @@ async def execute(conversation: Conversation, request: dict[str, Any]) -> None:
 
 async def attach(conversation: Conversation, request: dict[str, Any]) -> None:
     """Watch and type into a running session; the newest output is shown first."""
-    session = conversation.service.find_live(conversation.caller, _session(request))
+    session = conversation.service.find_live(conversation.caller, reading.session(request))
     console = session.main.console
     if console.client is not None:
         raise RefusedError(
@@ -335,7 +257,7 @@ def _public(record: Record) -> dict[str, Any]:
 
 async def ps(conversation: Conversation, request: dict[str, Any]) -> None:
     """List sessions, living ones only unless ``all``."""
-    everything = _flag(request.get("all"), "--all")
+    everything = reading.flag(request.get("all"), "--all")
     records = conversation.service.records(conversation.caller)
     if not everything:
         records = [record for record in records if record.state in LIVE_STATES]
@@ -344,7 +266,7 @@ async def ps(conversation: Conversation, request: dict[str, Any]) -> None:
 
 async def show(conversation: Conversation, request: dict[str, Any]) -> None:
     """Show one session whole."""
-    record = conversation.service.find(conversation.caller, _session(request))
+    record = conversation.service.find(conversation.caller, reading.session(request))
     await conversation.result(session=_public(record))
 
 
@@ -365,7 +287,8 @@ async def status(conversation: Conversation, _request: dict[str, Any]) -> None:
 async def logs(conversation: Conversation, request: dict[str, Any]) -> None:
     """Send the output that is kept; with ``follow`` also what comes, until the session ends."""
     service = conversation.service
-    record, follow = service.find(conversation.caller, _session(request)), _flag(request.get("follow"), "--follow")
+    record = service.find(conversation.caller, reading.session(request))
+    follow = reading.flag(request.get("follow"), "--follow")
     path = service.log_path(record)
     kept, newest = LogReader(path + ".1"), LogReader(path)
     await _send_chunks(conversation, kept.chunks())
@@ -395,9 +318,9 @@ async def plan(conversation: Conversation, request: dict[str, Any]) -> None:
 async def stop(conversation: Conversation, request: dict[str, Any]) -> None:
     """End sessions in order; ``now`` kills."""
     service, caller = conversation.service, conversation.caller
-    words = _strings(request.get("sessions", []), "SESSION") or ["last"]
-    end = service.kill if _flag(request.get("now"), "now") else service.stop
-    if _flag(request.get("all"), "--all"):
+    words = reading.strings(request.get("sessions", []), "SESSION") or ["last"]
+    end = service.kill if reading.flag(request.get("now"), "now") else service.stop
+    if reading.flag(request.get("all"), "--all"):
         sessions = service.live_of(caller)
     else:
         sessions = [service.find_live(caller, word) for word in words]
@@ -408,7 +331,7 @@ async def stop(conversation: Conversation, request: dict[str, Any]) -> None:
 async def prune(conversation: Conversation, request: dict[str, Any]) -> None:
     """Forget ended sessions: those that staged nothing, or ``all`` of them. Undo steps stay."""
     service, caller = conversation.service, conversation.caller
-    reviews, everything = Reviews(service), _flag(request.get("all"), "--all")
+    reviews, everything = Reviews(service), reading.flag(request.get("all"), "--all")
     pruned, kept, failed = [], [], []
     for record in service.records(caller):
         if record.state in LIVE_STATES:
@@ -439,23 +362,23 @@ async def _may_hold_changes(reviews: Reviews, caller: Caller, record: Record) ->
 
 async def _review(conversation: Conversation, request: dict[str, Any], do: str, **fields: Any) -> tuple[Record, Any]:
     service, caller = conversation.service, conversation.caller
-    cwd = _absolute(_word(request.get("cwd"), "cwd") or "/", "cwd")
-    paths = _strings(request.get("paths", []), "PATH")
-    record = service.find(caller, _session(request), cwd)
+    cwd = reading.absolute(reading.word(request.get("cwd"), "cwd") or "/", "cwd")
+    paths = reading.strings(request.get("paths", []), "PATH")
+    record = service.find(caller, reading.session(request), cwd)
     return record, await Reviews(service).each_area(caller, record, do, paths, cwd, **fields)
 
 
 async def changes(conversation: Conversation, request: dict[str, Any]) -> None:
     """Return what changed, as values and as ``--stat`` text."""
     record, results = await _review(
-        conversation, request, "changes", stat=True, held=_flag(request.get("held"), "--held")
+        conversation, request, "changes", stat=True, held=reading.flag(request.get("held"), "--held")
     )
     await conversation.result(id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results])
 
 
 async def diff(conversation: Conversation, request: dict[str, Any]) -> None:
     """Send the patch, area by area."""
-    record, results = await _review(conversation, request, "diff", held=_flag(request.get("held"), "--held"))
+    record, results = await _review(conversation, request, "diff", held=reading.flag(request.get("held"), "--held"))
     count = 0
     for _area, answer, fds in results:
         count += answer["count"]
@@ -465,7 +388,7 @@ async def diff(conversation: Conversation, request: dict[str, Any]) -> None:
 
 async def apply(conversation: Conversation, request: dict[str, Any]) -> None:
     """Apply what was named, or all that is not held."""
-    record, results = await _review(conversation, request, "apply", held=_flag(request.get("held"), "--held"))
+    record, results = await _review(conversation, request, "apply", held=reading.flag(request.get("held"), "--held"))
     await conversation.result(id=record.id, areas=[{"area": area} | answer for area, answer, _fds in results])
 
 
@@ -478,10 +401,10 @@ async def discard(conversation: Conversation, request: dict[str, Any]) -> None:
 async def undo(conversation: Conversation, request: dict[str, Any]) -> None:
     """List steps, or take one back."""
     reviews, caller = Reviews(conversation.service), conversation.caller
-    listed, word = _flag(request.get("list"), "--list"), _word(request.get("session"), "SESSION")
-    number = _number(request["step"], "--step", 0, _HIGHEST_STEP) if request.get("step") is not None else None
-    cwd = _absolute(_word(request.get("cwd"), "cwd") or "/", "cwd")
-    paths = _strings(request.get("paths", []), "PATH")
+    listed, word = reading.flag(request.get("list"), "--list"), reading.word(request.get("session"), "SESSION")
+    number = reading.number(request["step"], "--step", 0, _HIGHEST_STEP) if request.get("step") is not None else None
+    cwd = reading.absolute(reading.word(request.get("cwd"), "cwd") or "/", "cwd")
+    paths = reading.strings(request.get("paths", []), "PATH")
     steps = await reviews.steps(caller)
     if listed:
         await conversation.result(steps=steps)
@@ -499,6 +422,7 @@ async def undo(conversation: Conversation, request: dict[str, Any]) -> None:
 
 
 HANDLERS: Final[dict[str, Handler]] = {
+    **approval_verbs.HANDLERS,
     "run": run,
     "exec": execute,
     "attach": attach,

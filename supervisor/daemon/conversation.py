@@ -1,0 +1,30 @@
+"""One client of ``launch.sock``: who it is, and the way back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.broker.broker import Broker
+from supervisor.daemon.bootstrap import Foundation
+from supervisor.session.channel import Channel
+from supervisor.session.service import Caller, SessionService
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A client that said what it wants."""
+
+    channel: Channel
+    caller: Caller
+    service: SessionService
+    broker: Broker
+    foundation: Foundation
+
+    async def result(self, fds: tuple[int, ...] = (), **fields: Any) -> None:
+        """Send the last message."""
+        await self.channel.send_json({"event": "result", **fields}, fds)
+
+
+Handler = Callable[[Conversation, dict[str, Any]], Awaitable[None]]
