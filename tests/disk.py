@@ -8,8 +8,18 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+from supervisor.sandbox.machine import kernel_version
 from tests.service import CHECKOUT, Service
 
+# On what a service can keep its state: an ordinary user mounts no disk; root's agents have a uid of their own, and a
+# tmpfs maps uids from Linux 6.3 on.
+STATE_KINDS: Final = (
+    ("tmpfs",)
+    if os.geteuid() != 0
+    else ("tmpfs", "ext4")
+    if kernel_version(os.uname().release) >= (6, 3)
+    else ("ext4",)
+)
 # Mounts, says so, and stays: the namespace lives as long as it does. Not mount(8), which wants uid 0.
 _HOLD: Final = """
 import ctypes, sys

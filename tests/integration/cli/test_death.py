@@ -185,13 +185,13 @@ def test_a_daemon_without_work_ends_by_itself_and_the_next_run_starts_another() 
     service = Service(daemon=False, idle_exit_s=1)
     try:
         folder = service.folder()
-        assert service.run("run", "--", "touch", "made", cwd=folder).returncode == 0
+        session = service.start_session("--", "sh", "-c", "touch made; exec sleep 60", cwd=folder)
         status = service.status()
-        first = status["pid"]
-        wait_until("it ends", lambda: is_gone(first) and is_gone(status["launcher_pid"]), 15)
+        wait_until("it has written", lambda: "made" in service.changes(session), 15)
+        service.run("kill", session)
+        wait_until("it ends", lambda: is_gone(status["pid"]) and is_gone(status["launcher_pid"]), 15)
         assert service.run("status").returncode == 125
-        assert service.run("apply", cwd=folder).returncode == 0
-        assert service.status()["pid"] != first
+        assert service.run("apply", cwd=folder).returncode == 0  # by another one
         assert os.listdir(folder) == ["made"]
     finally:
         service.close()

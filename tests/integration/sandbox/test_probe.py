@@ -15,7 +15,7 @@ import pytest
 from supervisor.linux import cgroup, landlock
 from supervisor.sandbox import probe as probe_module
 from supervisor.sandbox.layers import LAYERS, State, missing
-from supervisor.sandbox.machine import is_initial_root
+from supervisor.sandbox.machine import is_initial_root, kernel_version
 from supervisor.sandbox.probe import probe, probe_all
 from supervisor.sandbox.probes.surroundings import find_init, is_static
 from supervisor.sandbox.profile_source import load_profile, packaged_directory
@@ -63,6 +63,8 @@ def test_layer_of_the_system_mode_names_the_system_service_to_an_ordinary_user(n
     state = probe(name)
     if is_initial_root():
         assert "system service" not in state.remedy
+    elif kernel_version(os.uname().release) < tuple(map(int, LAYERS[name].since.split("."))):
+        assert LAYERS[name].since in f"{state.detail} {state.remedy}"
     else:
         assert state.state is State.NEEDS
         assert "system service" in state.remedy

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.disk import SmallDisk
+from tests.disk import STATE_KINDS, SmallDisk
 from tests.service import wait_until
 
-KINDS = ("tmpfs", "ext4") if os.geteuid() == 0 else ("tmpfs",)  # an ordinary user mounts no disk
 # More than the disk has; then many small ones, until not even those find room.
 FILL = (
     "echo new > old; head -c 80000000 /dev/urandom > big; for i in $(seq 40); do head -c 3000 /dev/urandom > small$i; "
@@ -20,7 +18,7 @@ FILL = (
 )
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=STATE_KINDS)
 def small(request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
     service = SmallDisk(48, request.param)
     yield service

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.session.quota import DEADLINE_S, MOST_MISSES
-from tests.disk import SmallDisk
+from tests.disk import STATE_KINDS, SmallDisk
 from tests.service import OtherOwner, wait_until
 
 SMALL = "name: small\ndescription: small\nextends: strict\nlimits:\n  staged: 32MiB\n"
@@ -26,7 +26,7 @@ def service() -> Iterator[SmallDisk]:
     system = os.geteuid() == 0
     # IT's directory may not exist here: the daemon sees an /etc of its own, with one.
     profiles = "/etc/deskwarden/profiles.d" if system else ""
-    one = SmallDisk(512, own_etc=system)
+    one = SmallDisk(512, STATE_KINDS[-1], own_etc=system)
     if not system:
         profiles = f"{one.home}/.config/deskwarden/profiles.d"
     target = Path(f"/proc/{one.holder_pid}/root{profiles}")
