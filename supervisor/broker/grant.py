@@ -12,7 +12,7 @@ from supervisor.errors import RefusedError, ServiceError
 from supervisor.ids import new_id
 from supervisor.policy.capability import Capability
 from supervisor.policy.decision import Decision
-from supervisor.policy.request import CapabilityRequest
+from supervisor.policy.request import CapabilityRequest, FileItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Grant:
     owner_uid: int
     manifest_digest: str
     capability: Capability
-    paths: tuple[str, ...]
+    items: tuple[FileItem, ...]
     copy: bool
     max_uses: int
     issued_ns: int
@@ -49,7 +49,7 @@ class Grant:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; times are text, since JSON's whole numbers end at 2**53."""
         times = {name: str(getattr(self, name)) for name in ("issued_ns", "expires_ns", "deadline_ns")}
-        return asdict(self) | times
+        return asdict(self) | times | {"items": [item.to_json() for item in self.items]}
 
 
 def grant_of(request: CapabilityRequest, decision: Decision, votes: Sequence[Vote]) -> Grant:
@@ -78,7 +78,7 @@ def grant_of(request: CapabilityRequest, decision: Decision, votes: Sequence[Vot
         owner_uid=request.owner_uid,
         manifest_digest=request.manifest_digest,
         capability=capability,
-        paths=tuple(item.path for item in request.resource.items),
+        items=request.resource.items,
         copy=duties.copy,
         max_uses=min((number for number in (request.uses, duties.max_uses) if number), default=0),
         issued_ns=issued,

@@ -11,13 +11,21 @@ from supervisor.policy.capability import Capability, Level
 
 @dataclass(frozen=True, slots=True)
 class FileItem:
-    """One file that a request's selector matched when it was resolved; a change of it changes the request."""
+    """One file that a request's selector matched when it was resolved; a change of it changes the request.
+
+    Of a tree, its folder: then size and time are 0, since what is in it may change.
+    """
 
     path: str
     device: int
     inode: int
     size_bytes: int
     changed_ns: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; numbers of the kernel's are text, since JSON's whole numbers end at 2**53."""
+        numbers = {key: str(getattr(self, key)) for key in ("device", "inode", "changed_ns")}
+        return asdict(self) | numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Resource:
         level: The highest of path rules, labels and contents.
         classes: Data classes that were found, sorted: ``payment-card``, ``iban``, ``national-id``, ``private-key``, …
         complete: Whether all of it was looked at; what was not counts as one level higher.
-        items: The files matched, for a pattern or a single file; empty for a tree.
+        items: The files matched, or the one folder of a tree.
         evidence: Why it has that level, in words for people: ``payment-card in q1.xlsx``.
     """
 
@@ -74,8 +82,7 @@ class CapabilityRequest:
         value = asdict(self)
         value["created_ns"] = str(self.created_ns)
         value["resource"]["level"] = self.resource.level.word
-        for item in value["resource"]["items"]:
-            item |= {key: str(item[key]) for key in ("device", "inode", "changed_ns")}
+        value["resource"]["items"] = [item.to_json() for item in self.resource.items]
         return value
 
     @property
