@@ -10,28 +10,22 @@ Source: seccomp(2), libseccomp 2.5 (seccomp_rule_add(3), seccomp_export_bpf(3)).
 
 from __future__ import annotations
 
-import errno
 import functools
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from supervisor.errors import LayerMissingError, RefusedError, UsageError
+from supervisor.errors import RefusedError
 from supervisor.sandbox.profile import SeccompRules
 from supervisor.sandbox.profile_source import SCHEMA_STEP, packaged_directory
+from supervisor.seccomp_program import RET_ALLOW, SeccompProgram, check_machine, ret_errno
 from supervisor.strict_yaml import read_yaml
-
-MACHINES: Final = ("x86_64", "aarch64")
 
 _INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter, linux/filter.h
 _BPF_JMP_JA: Final = 0x05
 _BPF_RET_K: Final = 0x06
-_RET_ALLOW: Final = 0x7FFF0000
 _WORD: Final = 0xFFFFFFFF
-_UNKNOWN_CALL: Final = -1  # __NR_SCMP_ERROR; other negative numbers are calls that this machine does not have
-_BINARY_TREE: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +77,17 @@ def compile_filter(rules: SeccompRules, machine: str, *, notify_exec: bool = Fal
         RefusedError: The profile asks for a call that no profile may have.
         UsageError: The profile names a call that does not exist.
     """
-    if machine not in MACHINES:
-        raise LayerMissingError(
-            f"seccomp: no reviewed list of system calls for {machine}, only for {' and '.join(MACHINES)}"
-        )
+    check_machine(machine)
     table = load_table()
     allowed, denied, arguments = select(table, rules)
-    first, second = _Program(_RET_ALLOW, table), _Program(_deny("ENOSYS"), table)
+    first, second = SeccompProgram(RET_ALLOW, table.numbers), SeccompProgram(ret_errno("ENOSYS"), table.numbers)
     for rule in arguments:
-        first.add_patterns(rule)
+        _add_patterns(first, rule)
     for name, errno_name in sorted(denied.items()):
-        first.add(name, _deny(errno_name))
+        first.add(name, ret_errno(errno_name))
     for name in sorted(allowed):
         notified = notify_exec and name in ("execve", "execveat")
-        second.add(name, first.seccomp.NOTIFY if notified else _RET_ALLOW)
+        second.add(name, first.seccomp.NOTIFY if notified else RET_ALLOW)
     return join(first.export(), second.export())
 
 
@@ -137,7 +128,7 @@ def join(first: bytes, second: bytes) -> bytes:
     count = len(first) // _INSTRUCTION.size
     joined = bytearray()
     for index, (code, true, false, k) in enumerate(_INSTRUCTION.iter_unpack(first)):
-        if (code, k) == (_BPF_RET_K, _RET_ALLOW):
+        if (code, k) == (_BPF_RET_K, RET_ALLOW):
             joined += _INSTRUCTION.pack(_BPF_JMP_JA, 0, 0, count - index - 1)
         else:
             joined += _INSTRUCTION.pack(code, true, false, k)
@@ -195,58 +186,8 @@ def _argument_rule(body: Mapping[str, Any]) -> ArgumentRule:
     return ArgumentRule(body["why"], calls, body["argument"], patterns, body["errno"], when, lift, only_in)
 
 
-def _deny(errno_name: str) -> int:
-    number: int = getattr(errno, errno_name)
-    return 0x00050000 | number  # SECCOMP_RET_ERRNO
-
-
-class _Program:
-    """One libseccomp filter under construction."""
-
-    def __init__(self, default_action: int, table: CallTable) -> None:
-        self.seccomp = _library()
-        self._numbers = table.numbers
-        self._filter = self.seccomp.SyscallFilter(default_action)
-        self._default = default_action
-        self._filter.set_attr(self.seccomp.Attr.ACT_BADARCH, self.seccomp.KILL_PROCESS)
-        self._filter.set_attr(self.seccomp.Attr.CTL_OPTIMIZE, _BINARY_TREE)
-
-    def add(self, name: str, action: int, *conditions: tuple[int, int, int]) -> None:
-        """Add one rule; conditions are (argument, mask, value)."""
-        number = self._resolve(name)
-        if number < 0 or action == self._default:
-            return
-        seccomp = self.seccomp
-        compared = [seccomp.Arg(arg, seccomp.MASKED_EQ, mask, value) for arg, mask, value in conditions]
-        self._filter.add_rule(action, number, *compared)
-
-    def add_patterns(self, rule: ArgumentRule) -> None:
-        when = [rule.when] if rule.when else []
-        for call in rule.calls:
-            for mask, value in rule.patterns:
-                self.add(call, _deny(rule.errno_name), *when, (rule.argument, mask, value))
-
-    def export(self) -> bytes:
-        with tempfile.TemporaryFile() as file:
-            self._filter.export_bpf(file)
-            file.seek(0)
-            return file.read()
-
-    def _resolve(self, name: str) -> int:
-        number: int = self.seccomp.resolve_syscall(self.seccomp.Arch.NATIVE, name)
-        if number != _UNKNOWN_CALL:
-            return number
-        if name in self._numbers:
-            return self._numbers[name]
-        raise UsageError(
-            f"seccomp: no system call is called {name!r}", "the names are in sandbox_profiles/seccomp.yaml"
-        )
-
-
-def _library() -> Any:
-    """Import pyseccomp late: it loads libseccomp, which `profile list` does not need."""
-    try:
-        import pyseccomp  # type: ignore[import-untyped]
-    except (ImportError, RuntimeError) as error:
-        raise LayerMissingError(f"seccomp: libseccomp is not usable: {error}", "apt install libseccomp2") from error
-    return pyseccomp
+def _add_patterns(program: SeccompProgram, rule: ArgumentRule) -> None:
+    when = [rule.when] if rule.when else []
+    for call in rule.calls:
+        for mask, value in rule.patterns:
+            program.add(call, ret_errno(rule.errno_name), (*when, (rule.argument, mask, value)))
