@@ -86,13 +86,23 @@ def send_json(sock: socket.socket, value: dict[str, Any], fds: tuple[int, ...] =
     if len(payload) <= MAX_MESSAGE_BYTES:
         send(sock, payload, fds)
         return
+    body = memfd_of(payload)
+    try:
+        send(sock, b"@memfd", (body, *fds))
+    finally:
+        os.close(body)
+
+
+def memfd_of(payload: bytes) -> int:
+    """Return a memfd that holds *payload*, the caller's."""
     body = os.memfd_create("deskwarden-message", os.MFD_CLOEXEC)
     try:
         with open(body, "wb", closefd=False) as file:
             file.write(payload)
-        send(sock, b"@memfd", (body, *fds))
-    finally:
+    except BaseException:
         os.close(body)
+        raise
+    return body
 
 
 def receive_json(sock: socket.socket, limit_bytes: int = MAX_BODY_BYTES) -> tuple[dict[str, Any], list[int]] | None:
