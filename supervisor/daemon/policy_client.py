@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 DEADLINE_S: Final = 0.25
 LOAD_DEADLINE_S: Final = 10.0
 # So many questions wait in the worker; further ones wait here, in turn, and their deadline has not begun.
-IN_FLIGHT: Final = 64
+IN_FLIGHT: Final = 16
 _BACK_OFF_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 _ID_BYTES: Final = 8
 _NEXT: Final = "deskwarden status tells whether the policy worker is up"
@@ -40,8 +40,9 @@ class WorkerEngine:
         seccomp: Its program, of `worker_filter`.
     """
 
-    def __init__(self, start: Start, kill: Callable[[], None], seccomp: bytes) -> None:
+    def __init__(self, start: Start, kill: Callable[[], None], seccomp: bytes, deadline_s: float = DEADLINE_S) -> None:
         self._start, self._kill, self._seccomp = start, kill, seccomp
+        self._deadline_s = deadline_s
         self._channel: Channel | None = None
         self._bundle: Bundle | None = None
         self._numbers = itertools.count(1)
@@ -73,7 +74,7 @@ class WorkerEngine:
         if self._bundle is None:
             raise EngineError("no policy is loaded", _NEXT)
         async with self._room:
-            return await self._ask(b"e", document, DEADLINE_S)
+            return await self._ask(b"e", document, self._deadline_s)
 
     def close(self) -> None:
         """End the worker; every later question is an error."""
@@ -100,7 +101,7 @@ class WorkerEngine:
         asyncio.get_running_loop().add_reader(channel.sock.fileno(), self._readable, channel)
 
     async def _load(self, bundle: Bundle) -> None:
-        value = {"modules": dict(bundle.modules), "data": bundle.data, "revision": bundle.revision}
+        value = {"modules": dict(bundle.modules), "data": bundle.document, "revision": bundle.revision}
         payload = json.dumps(value, separators=(",", ":")).encode()
         fds: list[int] = []
         if len(payload) > seqpacket.MAX_MESSAGE_BYTES - 1 - _ID_BYTES:

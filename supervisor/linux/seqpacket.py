@@ -135,12 +135,14 @@ def decode_json(payload: bytes, fds: list[int], limit_bytes: int = MAX_BODY_BYTE
 
 def _read_body(fd: int, limit_bytes: int) -> bytes:
     """Read a memfd; anything else could block its reader (a pipe, a file on FUSE)."""
-    with open(fd, "rb"):
+    try:
         check_memfd(fd)
-        size = os.fstat(fd).st_size
+        size = os.lseek(fd, 0, os.SEEK_END)  # a confined worker has no stat
         if size > limit_bytes:
             raise ValueError(f"the body of a message has {size} bytes: at most {limit_bytes}")
         return os.pread(fd, size, 0)
+    finally:
+        os.close(fd)
 
 
 def check_memfd(fd: int) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from supervisor.errors import UsageError
 from supervisor.policy.bundle_source import Bundle
 from supervisor.policy.regorus_engine import RegoError, RegorusEngine, is_builtin, syntax_trees
-from supervisor.policy.worker import with_revision
 
 PACKAGE: Final = "deskwarden"
 # Names, or families of names ending in a dot.
@@ -54,7 +53,7 @@ def check_bundle(bundle: Bundle) -> None:
     try:
         findings = lint(bundle)
         if not findings:
-            RegorusEngine(bundle.modules, with_revision(dict(bundle.data), bundle.revision))
+            RegorusEngine(bundle.modules, bundle.document)
     except RegoError as error:
         raise UsageError(f"{bundle.path}: {error}", "deskwarden policy check DIR") from error
     if findings:

@@ -29,7 +29,7 @@ class Bundle:
 
     Attributes:
         modules: File name → Rego; *tests* the same of ``*_test.rego``.
-        data: The document ``data``.
+        data: The content of data.json.
         roles: The content of roles.json, as `role.parse_roles` reads it.
         revision: Of all that decides; tests do not change it.
     """
@@ -40,6 +40,11 @@ class Bundle:
     data: Mapping[str, Any]
     roles: Any
     revision: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document ``data`` as the engine gets it: with the revision, which every answer names."""
+        return {**self.data, "bundle": {"revision": self.revision}}
 
 
 def default_directory() -> Path:

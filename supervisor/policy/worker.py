@@ -18,9 +18,14 @@ import json
 import os
 import resource
 import socket
-from typing import Any, Final
+from typing import Final
 
 from supervisor.linux import landlock, prctl, seccomp, seqpacket
+
+# The engine's allocator (mimalloc) would take 1 GiB of address space at once, in which no limit counts any more;
+# it looks when the engine is imported.
+os.environ["MIMALLOC_ARENA_RESERVE"] = "0"
+
 from supervisor.policy.regorus_engine import RegoError, RegorusEngine
 
 ID_BYTES: Final = 8
@@ -106,15 +111,10 @@ def _evaluate(engine: RegorusEngine | None, document: bytes) -> bytes:
 
 def _load(body: bytes, fds: list[int]) -> tuple[RegorusEngine, bytes]:
     value, _rest = seqpacket.decode_json(body, fds, _MAX_LOAD_BYTES)
-    engine = RegorusEngine(value["modules"], with_revision(value["data"], value["revision"]))
+    engine = RegorusEngine(value["modules"], value["data"])
     gc.collect()
     gc.freeze()  # what stays is never looked at again: no pause in an answer
     return engine, json.dumps({"revision": value["revision"]}).encode()
-
-
-def with_revision(data: dict[str, Any], revision: str) -> dict[str, Any]:
-    """Return the policy's data with the revision, which every answer names."""
-    return data | {"bundle": {"revision": revision}}
 
 
 def _send(sock: socket.socket, head: bytes, body: bytes) -> None:
