@@ -44,11 +44,12 @@ VERBS = {
     "rules": "rules",
     "why": "why",
     "profile": "profile",
+    "manifest": "manifest",
     "status": "status",
     "doctor": "doctor",
 }
 _LATER = {
-    "the broker": "manifest policy role recert break-glass secret config",
+    "the broker": "policy role recert break-glass secret config",
     "the network door": "net",
     "telemetry and audit": "events audit replay",
     "posture and the control plane": "posture enroll unenroll quarantine",

@@ -153,9 +153,11 @@ def read_private(path: str) -> SigningKey:
         fd = os.open(path, flags)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", _NEW_STEP) from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         _check_private(path, os.fstat(fd))
-        data = file.read(MAX_KEY_FILE_BYTES + 1)
+        data = os.read(fd, MAX_KEY_FILE_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(data) > MAX_KEY_FILE_BYTES:
         raise UsageError(f"{path}: more than {MAX_KEY_FILE_BYTES} bytes, no private key", _NEW_STEP)
     try:

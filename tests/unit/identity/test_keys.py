@@ -190,10 +190,11 @@ def test_another_kind_of_key_file_is_refused(tmp_path: Path, data: bytes) -> Non
     assert refused.value.next_step
 
 
-def test_a_fifo_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_is_refused_and_never_waited_for_and_so_is_a_directory(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "key", 0o600)
-    with pytest.raises(UsageError, match="no regular file"):
-        read_private(str(tmp_path / "key"))
+    for path in (tmp_path / "key", tmp_path):
+        with pytest.raises(UsageError, match="no regular file"):
+            read_private(str(path))
 
 
 def test_a_new_key_overwrites_nothing_and_follows_no_link(tmp_path: Path) -> None:
