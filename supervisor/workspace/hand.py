@@ -15,14 +15,24 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from supervisor.errors import DeskwardenError, LaunchError, ServiceError, to_wire
 from supervisor.linux import prctl, seqpacket
-from supervisor.workspace import opening, review
+from supervisor.workspace import ephemeral_copy, opening, resolving, review
 from supervisor.workspace.configuration import answer_profiles
 
 Handler = Callable[[dict[str, Any], list[int]], tuple[dict[str, Any], list[int]]]
+
+# What an agent can make the hand touch: a file system that hangs takes the child alone with it, at this second. Below
+# the daemon's own deadlines, at which it would kill the hand.
+_ASKED_BY_AGENTS: Final[dict[str, tuple[Handler, int]]] = {
+    "resolve": (resolving.HANDLERS["resolve"], 10),
+    "read_items": (resolving.HANDLERS["read_items"], 10),
+    "copy": (ephemeral_copy.HANDLERS["copy"], 120),
+    "read_copy": (ephemeral_copy.HANDLERS["read_copy"], 10),
+    "drop_copy": (ephemeral_copy.HANDLERS["drop_copy"], 60),
+}
 
 
 class Hand:
@@ -58,6 +68,9 @@ class Hand:
                 guarded(answer_to, review.open_area, request, [self._store_fd, *fds])
             elif what in review.HANDLERS:
                 self._in_child(answer_to, review.HANDLERS[what], request, fds)
+            elif what in _ASKED_BY_AGENTS:
+                handler, limit_s = _ASKED_BY_AGENTS[what]
+                self._in_child(answer_to, handler, request, fds, limit_s)
             else:
                 _send_error(answer_to, ServiceError(f"hand: unknown request {what!r}"))
 
@@ -71,13 +84,16 @@ class Hand:
     def _open(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
         return opening.open_all(request, self._store_fd, self._empty_fd)
 
-    def _in_child(self, answer_to: socket.socket, handler: Handler, request: dict[str, Any], fds: list[int]) -> None:
+    def _in_child(
+        self, answer_to: socket.socket, handler: Handler, request: dict[str, Any], fds: list[int], limit_s: int = 0
+    ) -> None:
         if os.fork():
             return
         try:
             self._sock.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             prctl.set_pdeathsig(signal.SIGKILL)
+            signal.alarm(limit_s)  # no handler: it ends the child in whatever call it hangs
             guarded(answer_to, handler, request, [self._store_fd, *fds])
         finally:
             os._exit(0)

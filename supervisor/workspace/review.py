@@ -17,6 +17,7 @@ from supervisor.workspace import diff as rendering
 from supervisor.workspace.apply import ApplyResult, apply, discard
 from supervisor.workspace.area import Area, Baseline
 from supervisor.workspace.change import Change
+from supervisor.workspace.ephemeral_copy import drop_copies
 from supervisor.workspace.journal import Meta
 from supervisor.workspace.marks import load_marks
 from supervisor.workspace.recovery import recover
@@ -143,10 +144,14 @@ def answer_steps(_request: dict[str, Any], fds: list[int]) -> Answer:
     return {"steps": [step.to_json() for step in list_steps(fds[0])]}, []
 
 
-def answer_recover(_request: dict[str, Any], fds: list[int]) -> Answer:
-    """Bring what a crash left half done to its end: wholly old or wholly new."""
+def answer_recover(request: dict[str, Any], fds: list[int]) -> Answer:
+    """Bring what a crash left half done to its end: wholly old or wholly new.
+
+    With ``grants``, the ids of those in force, copies that a dead session left behind are removed.
+    """
+    dropped = drop_copies(fds[0], list(request["grants"])) if "grants" in request else 0
     recovered = recover(open_folder, fds[0])
-    return {"recovered": len(recovered)}, []
+    return {"recovered": len(recovered), "copies_dropped": dropped}, []
 
 
 def answer_usage(request: dict[str, Any], fds: list[int]) -> Answer:
