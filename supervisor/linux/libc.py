@@ -29,7 +29,7 @@ _COMMON: Final = {
     "landlock_restrict_self": 446,
 }
 _BY_MACHINE: Final = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "execveat": 322, "capset": 126},
+    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "execveat": 322, "capset": 126, "ustat": 136},
     "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "execveat": 281, "capset": 91},
 }
 SYSCALLS: Final[dict[str, int]] = _COMMON | _BY_MACHINE.get(platform.machine(), {})

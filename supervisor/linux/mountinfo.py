@@ -21,6 +21,7 @@ class Mount:
     fs_type: str
     source: bytes
     super_options: tuple[str, ...]
+    device: tuple[int, int] = (0, 0)
 
 
 def unescape(field: bytes) -> bytes:
@@ -46,9 +47,22 @@ def parse(text: bytes, only: frozenset[int] | None = None) -> tuple[Mount, ...]:
                 fs_type=fields[dash + 1].decode(errors="replace"),
                 source=unescape(fields[dash + 2]),
                 super_options=tuple(fields[dash + 3].decode(errors="replace").split(",")),
+                device=_device(fields[2]),
             )
         )
     return tuple(mounts)
+
+
+def _device(field: bytes) -> tuple[int, int]:
+    major, _, minor = field.partition(b":")
+    return int(major), int(minor)
+
+
+def read_at(proc_fd: int, only: frozenset[int] | None = None) -> tuple[Mount, ...]:
+    """Return the mounts of the process whose directory of /proc is *proc_fd*, as seen from the caller's root."""
+    fd = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
+    with open(fd, "rb") as file:
+        return parse(file.read(), only)
 
 
 def read(pid: int | str = "self", only: frozenset[int] | None = None) -> tuple[Mount, ...]:

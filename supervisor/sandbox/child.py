@@ -84,7 +84,7 @@ def reset(keep: set[int]) -> None:
         del os.environ[name]
 
 
-def _receive_plan(sock: socket.socket) -> tuple[dict[str, Any], dict[int, int]]:
+def receive_plan(sock: socket.socket) -> tuple[dict[str, Any], dict[int, int]]:
     """Return a plan and its descriptors, by the index that the plan has for each (in order, unless it says)."""
     received = seqpacket.receive_json(sock)
     if received is None:
@@ -98,7 +98,8 @@ def _receive_plan(sock: socket.socket) -> tuple[dict[str, Any], dict[int, int]]:
     return plan, dict(zip(indices, fds, strict=True))
 
 
-def _acquire(operations: list[Operation], context: Context) -> None:
+def acquire(operations: list[Operation], context: Context) -> None:
+    """Clone every source, in the launcher's mount namespace; a failure is said as one of the launch."""
     try:
         context.acquire(operations)
     except OSError as error:
@@ -133,10 +134,10 @@ class _Site:
 
     def receive_base(self, sock: socket.socket, fail_at: int | None = None) -> None:
         """Leave the host's tree for a new root, as the message on *sock* says."""
-        plan, fds = _receive_plan(sock)
+        plan, fds = receive_plan(sock)
         base = confine.check_base(plan, fds)
         self.context.fds = fds
-        _acquire(base, self.context)
+        acquire(base, self.context)
         unshare(CloneFlags.NEWNS)
         self.mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         _execute_all(base, self.context, fail_at)
@@ -147,7 +148,7 @@ class _Site:
         """Build on the base; returns the findings. Sources are cloned where they are, and attached inside."""
         self.context.fds = fds
         setns(self._outside, CloneFlags.NEWNS)
-        _acquire(operations, self.context)
+        acquire(operations, self.context)
         setns(self.mounts, CloneFlags.NEWNS)
         os.close(self._outside)
         _execute_all(operations, self.context, fail_at, self._steps)
@@ -181,7 +182,7 @@ def start_session(sock: socket.socket, site: _Site, init_fd: int, lifeline: int,
     """Build the sandbox as its PID 1 and exec the init, which starts the agent."""
 
     def body() -> None:
-        plan, fds = _receive_plan(sock)
+        plan, fds = receive_plan(sock)
         operations, confinement = confine.check_plan(plan, fds, rootless)
         confine.check_builds_on_base(operations)
         if not site.has_base:
@@ -214,7 +215,7 @@ def start_exec(
 
     def body() -> None:
         reset({sock.fileno(), target_pidfd, lifeline})
-        plan, fds = _receive_plan(sock)
+        plan, fds = receive_plan(sock)
         operations, confinement = confine.check_plan(plan, fds, rootless)
         for operation in operations:
             if not isinstance(operation, Limits | Keyring):
@@ -253,10 +254,10 @@ def start_review(sock: socket.socket) -> NoReturn:
 
     def body() -> None:
         reset({sock.fileno()})
-        plan, fds = _receive_plan(sock)
+        plan, fds = receive_plan(sock)
         operations = confine.check_operations(plan, fds)
         context = Context(fds)
-        _acquire(operations, context)
+        acquire(operations, context)
         # A tree of its own, in case layers have to be attached: nobody else is to see that.
         unshare(CloneFlags.NEWNS)
         MakeRoot().execute(context)

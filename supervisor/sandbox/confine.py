@@ -21,6 +21,7 @@ from supervisor.linux import caps, landlock, prctl, seccomp
 from supervisor.linux.clone import CloneFlags, map_own_ids, unshare
 from supervisor.sandbox.operations import (
     FD_FIELDS,
+    Bind,
     Hostname,
     Keyring,
     Limits,
@@ -52,6 +53,8 @@ _SYSCTLS: Final = ("vm.memfd_noexec",)
 # A base is built before it is known for whom.
 _OF_ONE_SESSION: Final = frozenset({Hostname, Keyring, Limits, Overlay, Seal})
 _ENDS: Final = 2
+# Nothing is granted over these, whoever asks.
+_OWN_PLACES: Final = ("proc", "dev", "sys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,37 @@ def check_builds_on_base(operations: list[Operation]) -> None:
     kinds = [type(operation) for operation in operations]
     if MakeRoot in kinds or Pivot in kinds or kinds[-1] is not Seal or kinds.count(Seal) != 1:
         raise _refuse("does not keep to its base and end with the seal")
+
+
+def check_live(plan: dict[str, Any], indices: Container[int]) -> list[Bind | Overlay]:
+    """Return what is to be mounted into a running sandbox.
+
+    Raises:
+        RefusedError: Anything but files and directories of the owner's, attached below the root; a device, a mount
+            that can be written to without a stage, a place that is the sandbox's own.
+    """
+    operations: list[Bind | Overlay] = []
+    for operation in check_operations(plan, indices):
+        if not isinstance(operation, Bind | Overlay):
+            raise _refuse(f"would {operation.describe()} in a session that runs; want files and directories only")
+        if isinstance(operation, Overlay) and (operation.detached or operation.work != "work"):
+            raise _refuse(f"has an overlay at {operation.path} that is one of a review")
+        if isinstance(operation, Bind) and (operation.device or operation.if_exists or not operation.read_only):
+            raise _refuse(f"binds {operation.path} as a device, or writable, in a session that runs")
+        if isinstance(operation, Bind) and operation.recursive:
+            raise _refuse(f"binds {operation.path} with what is mounted below it")
+        if not _is_grantable(operation.path):
+            raise _refuse(f"mounts at {operation.path!r} in a session that runs")
+        operations.append(operation)
+    return operations
+
+
+def _is_grantable(path: object) -> bool:
+    """Return whether *path* is absolute and plain, and no place that is the sandbox's own."""
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        return False
+    parts = path[1:].split("/")
+    return not {"", ".", ".."} & set(parts) and parts[0] not in _OWN_PLACES and parts[:2] != ["run", "deskwarden"]
 
 
 def _check_values(operation: Operation) -> None:

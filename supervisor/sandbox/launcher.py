@@ -8,6 +8,8 @@ Control messages, daemon to launcher (JSON; each answered by one message with th
     session {id, base} + plan socket     start a sandbox            → {pid, has_base} + pidfd
     build   {base} + base's socket       build a base ahead         → {}
     exec    {id, exec} + plan socket     one more command in it     → {pid} + pidfd
+    grant   {id} + plan socket           mounts into it while it runs   → {}
+    withdraw {id} + plan socket          takes mounts back, with a proof → {} (``ended`` when it has ended)
     review  {id} + plan socket           detached overlays          → {}
     probe   + answer socket              the layers, found as root  → {}
     hand    {uid} + hand socket          the owner's hand           → {pid} + pidfd
@@ -46,10 +48,11 @@ from typing import Any, Final, NoReturn
 from supervisor.config import SERVICE_ACCOUNT
 from supervisor.errors import DeskwardenError, LaunchError, RefusedError, to_wire
 from supervisor.linux import caps, cgroup, prctl, seqpacket
-from supervisor.linux.clone import CloneFlags, clone3, new_id_mapping, setns
-from supervisor.sandbox import child
+from supervisor.linux.clone import clone3, new_id_mapping
+from supervisor.sandbox import child, live, withdrawal
 from supervisor.sandbox.confine import AGENT_UID_FIRST, AGENT_UID_LAST, die_with_launcher
 from supervisor.sandbox.probes.surroundings import INIT_PROGRAMS, find_init
+from supervisor.sandbox.processes import signal_all_inside
 from supervisor.sandbox.session_groups import NO_GROUP, Group, SessionGroups
 from supervisor.sandbox.spares import Spares
 
@@ -163,6 +166,8 @@ class Launcher:
         if what in ("exec", "hand"):
             tree = {"exec": self._exec, "hand": self._hand}[what](request, fds)
             return (tree.pidfd,), [], {"pid": tree.pid}
+        if what == "withdraw":
+            return (), [], {"ended": not self._withdraw(request, fds)}
         if what in ("review", "probe"):
             self._helper(str(what), fds)
         elif what == "idmap":
@@ -180,6 +185,8 @@ class Launcher:
         """Carry out a request that has nothing to answer."""
         if what == "build":
             self._spares.build(str(request["base"]), fds[0])
+        elif what == "grant":
+            self._grant(request, fds)
         elif what == "remove":
             self._remove(fds, str(request["name"]))
         elif what == "signal":
@@ -234,6 +241,40 @@ class Launcher:
             start = child.start_review if what == "review" else child.start_probe
             start(socket.socket(fileno=fds[0]))
         self._keep(Tree(f"{what}/{pid}", pid, pidfd, what))
+
+    def _running(self, request: dict[str, Any]) -> Tree | None:
+        tree = self._trees.get(str(request["id"]))
+        return tree if tree is not None and tree.kind == "session" else None
+
+    def _grant(self, request: dict[str, Any], fds: list[int]) -> None:
+        target = self._running(request)
+        if target is None:
+            raise LookupError(f"no running session {request['id']}")
+        pid, pidfd = clone3(0)
+        if pid == 0:
+            live.start_grant(socket.socket(fileno=fds[0]), target.pidfd)
+        self._keep(Tree(f"grant{pid}/{target.key}", pid, pidfd, "grant"))
+
+    def _withdraw(self, request: dict[str, Any], fds: list[int]) -> bool:
+        """Start taking mounts back; returns whether there is a session to take them from."""
+        target = self._running(request)
+        if target is None:
+            return False
+        pid, pidfd = clone3(0)
+        if pid == 0:
+            site = withdrawal.Site(target.pidfd, target.group.fd, target.frozen)
+            withdrawal.start_withdrawal(socket.socket(fileno=fds[0]), site)
+        self._keep(Tree(f"withdraw{pid}/{target.key}", pid, pidfd, "withdraw"))
+        return True
+
+    def _after_withdrawal(self, session: str, failed: bool) -> None:
+        """Let the session go on, unless somebody else has it frozen, or another withdrawal is under way."""
+        target = self._trees.get(session)
+        others = any(tree.kind == "withdraw" and tree.key.endswith(f"/{session}") for tree in self._trees.values())
+        if target is None or others or not (target.group or target.frozen or failed):
+            return
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            self._set_frozen(target, target.frozen)
 
     def _remove(self, fds: list[int], name: str) -> None:
         pid, pidfd = clone3(0)
@@ -307,9 +348,11 @@ class Launcher:
         os.close(tree.pidfd)
         oom_kills = cgroup.oom_kills(tree.group.fd) if tree.group else 0
         self._groups.drop(tree.group)
-        if tree.kind in ("review", "probe"):
-            return
         session, _, execution = tree.key.partition("/")
+        if tree.kind == "withdraw":
+            self._after_withdrawal(execution, status != 0)
+        if tree.kind in ("review", "probe", "grant", "withdraw"):
+            return
         event = {"event": "exit", "kind": tree.kind, "id": session, "exec": execution, "pid": tree.pid}
         event["oom_kills"] = oom_kills
         with contextlib.suppress(OSError):
@@ -366,23 +409,6 @@ def _signal_children(pid: int, number: int) -> None:
         for word in file.read().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(word), number)
-
-
-def signal_all_inside(pidfd: int, number: int) -> None:
-    """Signal every process of the pid namespace of *pidfd* but its init, in one kernel pass (kill(2), pid -1)."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            setns(pidfd, CloneFlags.NEWPID)
-            inner = os.fork()
-            if inner == 0:
-                with contextlib.suppress(OSError):
-                    os.kill(-1, number)
-                os._exit(0)
-            os.waitpid(inner, 0)
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
 
 
 def _become_hand(sock: socket.socket, uid: int, lifeline: int, rootless: bool) -> None:

@@ -34,6 +34,8 @@ Fd = int
 # asm-generic/ioctls.h; the termios module has neither.
 TIOCSPTLCK: Final = 0x40045431
 TIOCGPTPEER: Final = 0x5441
+# The source of every tmpfs that a plan makes: how a later child knows it from one of the host's (`live_tree`).
+OWN_TMPFS: Final = "deskwarden"
 # Where the new root is attached until pivot_root; hidden by it for this process alone.
 _SCAFFOLD: Final = "/tmp"
 # Where the layers of overlays are attached meanwhile, stacked; `Seal` lets all of them go.
@@ -138,7 +140,9 @@ class MakeRoot:
     def execute(self, context: Context) -> None:
         mount.set_propagation("/", mount.MS_REC | mount.MS_PRIVATE)
         fd = mount.new_mount(
-            "tmpfs", {"mode": "0755", "size": str(self.size_bytes)}, MountAttr.NOSUID | MountAttr.NODEV
+            "tmpfs",
+            {"source": OWN_TMPFS, "mode": "0755", "size": str(self.size_bytes)},
+            MountAttr.NOSUID | MountAttr.NODEV,
         )
         mount.move_mount(fd, mount.AT_FDCWD, _SCAFFOLD)
         context.tree = RootTree(fd)
@@ -224,7 +228,10 @@ class MountFs:
         if self.fs_type != "devpts":
             attributes |= MountAttr.NODEV
         target = context.root.directory(self.path)
-        fd = mount.new_mount(self.fs_type, {key: value or None for key, value in self.options.items()}, attributes)
+        options: dict[str, str | bytes | None] = {key: value or None for key, value in self.options.items()}
+        if self.fs_type == "tmpfs":
+            options["source"] = OWN_TMPFS
+        fd = mount.new_mount(self.fs_type, options, attributes)
         try:
             if self.fs_type == "tmpfs":
                 context.root.add_tmpfs(fd)
@@ -261,7 +268,7 @@ class Bind:
         return f"{kind} {self.origin}{where} {how}"
 
     def execute(self, context: Context) -> None:
-        (fd,) = context.detached.pop(id(self))
+        fd = self.mount_detached(context)
         try:
             is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
             if self.if_exists:
@@ -274,14 +281,6 @@ class Bind:
             else:
                 target = context.root.file_target(self.path)
             try:
-                attributes = MountAttr.NOSUID
-                attributes |= MountAttr(0) if self.device else MountAttr.NODEV
-                attributes |= MountAttr.RDONLY if self.read_only else MountAttr(0)
-                attributes |= MountAttr.NOEXEC if self.no_exec else MountAttr(0)
-                # A clone is still a peer of the host's mount: what is mounted on it here would show there.
-                mount.mount_setattr(fd, attributes, recursive=self.recursive, propagation=mount.MS_PRIVATE)
-                if self.idmap is not None:
-                    _map_ids(fd, context.source(self.idmap))
                 mount.move_mount(fd, target)
             finally:
                 os.close(target)
@@ -289,6 +288,23 @@ class Bind:
                 context.root.covered(self.path)
         finally:
             os.close(fd)
+
+    def mount_detached(self, context: Context) -> int:
+        """Return a descriptor of the mount, attached nowhere; the caller owns it."""
+        (fd,) = context.detached.pop(id(self))
+        try:
+            attributes = MountAttr.NOSUID
+            attributes |= MountAttr(0) if self.device else MountAttr.NODEV
+            attributes |= MountAttr.RDONLY if self.read_only else MountAttr(0)
+            attributes |= MountAttr.NOEXEC if self.no_exec else MountAttr(0)
+            # A clone is still a peer of the host's mount: what is mounted on it here would show there.
+            mount.mount_setattr(fd, attributes, recursive=self.recursive, propagation=mount.MS_PRIVATE)
+            if self.idmap is not None:
+                _map_ids(fd, context.source(self.idmap))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
 
 @dataclass(frozen=True, slots=True)

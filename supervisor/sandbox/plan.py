@@ -42,6 +42,9 @@ SYSTEM_OVERLAY: Final = {"index": "on", "nfs_export": "on", "redirect_dir": "on"
 ROOTLESS_OVERLAY: Final = {"userxattr": ""}
 # Without an upper layer there is nothing to index.
 SYSTEM_OVERLAY_READ_ONLY: Final = {"xino": "on", "metacopy": "off"}
+# What a session has of Deskwarden inside: the socket of its agent API, and the client programs that speak to it.
+AGENT_SOCKET: Final = "/run/deskwarden/agent.sock"
+CLIENT: Final = "/run/deskwarden/client"
 # RLIMIT_CORE 1, not 0: at 0 the kernel still starts a piped core handler on the agent's memory (core(5)).
 CORE_LIMIT: Final = 1
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -53,11 +56,11 @@ class Source:
 
     Attributes:
         path: Where it is shown in the sandbox.
-        kind: ``directory``, ``file``, ``device``, ``symlink``.
+        kind: ``directory``, ``file``, ``device``, ``socket``, ``symlink``.
         fd: Index among the plan's descriptors; -1 for a symlink.
         target: A symlink's text.
-        purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected`` or
-            ``empty``.
+        purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected``,
+            ``empty``; of the daemon's own: ``door`` (the agent API's socket) and ``client`` (its programs).
     """
 
     path: str
@@ -213,6 +216,7 @@ def build(
             MountFs("tmpfs", owner.home, _tmpfs(profile, "0700") | _file_owner(surroundings), no_exec=False),
             *(entry for source in _system(sources) if _below(source.path, owner.home) for entry in _shown(source)),
             *_account_files(owner, surroundings, name),
+            *_own_doors(sources),
             *_areas(sources, stages, surroundings, terms.mode),
             *_ask_stubs(profile, owner, sources),
             limits(profile, surroundings),
@@ -319,6 +323,35 @@ def _account_files(owner: Owner, surroundings: Surroundings, name: str) -> list[
     ]
 
 
+def _own_doors(sources: Sequence[Source]) -> list[Operation]:
+    """Bind what the daemon opened itself, each at its one place whatever the source says."""
+    operations: list[Operation] = []
+    for source in sources:
+        if source.purpose == "door":
+            operations.append(Bind(source.fd, AGENT_SOCKET, "the agent API's socket", no_exec=True))
+        elif source.purpose == "client":
+            operations.append(Bind(source.fd, CLIENT, "the agent API's client", recursive=True))
+    return operations
+
+
+def area(source: Source, stage: Fd | None, empty: Fd | None, rootless: bool, idmap: Fd | None) -> Overlay | Bind:
+    """Return the operation that shows one file or directory of the owner's, read-only or staged for writing.
+
+    A directory is an overlay, not a bind: the host's sockets, FIFOs, locks and leases have no effect through it.
+
+    Args:
+        stage: Holds ``upper`` and ``work``, for writing.
+        empty: An empty directory: without a stage an overlay needs a second layer.
+    """
+    if stage is not None:
+        options = ROOTLESS_OVERLAY if rootless else SYSTEM_OVERLAY
+        return Overlay([source.fd], source.path, source.path, dict(options), stage=stage, idmap=idmap)
+    if source.kind == "directory" and empty is not None:
+        options = ROOTLESS_OVERLAY if rootless else SYSTEM_OVERLAY_READ_ONLY
+        return Overlay([source.fd, empty], source.path, source.path, dict(options), read_only=True, idmap=idmap)
+    return Bind(source.fd, source.path, source.path, idmap=idmap)
+
+
 def _areas(
     sources: Sequence[Source], stages: Sequence[Stage], surroundings: Surroundings, mode: str
 ) -> list[Operation]:
@@ -332,31 +365,9 @@ def _areas(
     for source in sorted(areas, key=lambda item: item.path.count("/")):
         if source.kind == "symlink":
             operations.append(MakeSymlink(source.path, source.target))
-        elif source.path in staged:
-            options = ROOTLESS_OVERLAY if surroundings.rootless else SYSTEM_OVERLAY
-            operations.append(
-                Overlay(
-                    [source.fd],
-                    source.path,
-                    source.path,
-                    dict(options),
-                    stage=staged[source.path].fd,
-                    idmap=surroundings.idmap,
-                )
-            )
-        elif source.kind == "directory" and source.purpose in ("home", "read") and empty is not None:
-            # An overlay, not a bind: the host's sockets, FIFOs, locks and leases have no effect through it.
-            options = ROOTLESS_OVERLAY if surroundings.rootless else SYSTEM_OVERLAY_READ_ONLY
-            operations.append(
-                Overlay(
-                    [source.fd, empty],
-                    source.path,
-                    source.path,
-                    dict(options),
-                    read_only=True,
-                    idmap=surroundings.idmap,
-                )
-            )
+        elif source.path in staged or source.purpose in ("home", "read"):
+            stage = staged[source.path].fd if source.path in staged else None
+            operations.append(area(source, stage, empty, surroundings.rootless, surroundings.idmap))
         else:
             # A pinned directory is its own mount, so that it can be neither renamed nor replaced.
             writable = source.purpose in {"write", "pinned"} or (source.purpose == "workspace" and mode == "direct")
@@ -410,7 +421,9 @@ def cgroup_limits(profile: Profile, surroundings: Surroundings) -> dict[str, int
 def landlock_rules(sources: Sequence[Source], owner: Owner) -> tuple[tuple[str, str], ...]:
     """Return (path, access) rules; a rule on a directory covers what is mounted below it later."""
     rules = {
-        "/": "list",
+        # Nothing lies there but what this plan mounts, read-only, and what is granted later: a session that runs can be
+        # shown more, never be allowed more. What is granted for writing has to lie below a rule that says so.
+        "/": "read",
         "/proc": "write",
         "/dev": "device",
         "/dev/shm": "write",
@@ -421,7 +434,7 @@ def landlock_rules(sources: Sequence[Source], owner: Owner) -> tuple[tuple[str, 
         owner.home: "write",
     }
     for source in sources:
-        if source.kind == "symlink" or source.purpose in ("device", "etc", "empty"):
+        if source.kind == "symlink" or source.purpose in ("device", "etc", "empty", "door"):
             continue
         writable = source.purpose in {"write", "workspace"}
         covered = any(rules[path] == "write" and _below(source.path, path) for path in rules)
@@ -443,4 +456,5 @@ def search_path(path: str, sources: Sequence[Source], home: str) -> str:
         if part.startswith("/")
         and any(_below(part, area) or (_below(area, part) and _below(area, home)) for area in shown)
     ]
-    return ":".join(dict.fromkeys([*kept, *DEFAULT_PATH.split(":")]))
+    client = [f"{CLIENT}/bin"] if any(source.purpose == "client" for source in sources) else []
+    return ":".join(dict.fromkeys([*kept, *DEFAULT_PATH.split(":"), *client]))

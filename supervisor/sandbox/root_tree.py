@@ -68,7 +68,7 @@ class RootTree:
             return openat2(directory.fd, name, os.O_PATH, RESOLVE_STRICT)
         except FileNotFoundError:
             self._check_own(directory, path)
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444, dir_fd=directory.fd))
+            self._make_file(directory.fd, name)
             return openat2(directory.fd, name, os.O_PATH, RESOLVE_STRICT)
 
     def existing(self, path: str, flags: int = os.O_PATH) -> int:
@@ -96,13 +96,19 @@ class RootTree:
             fd = openat2(parent.fd, last, os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT)
         except FileNotFoundError:
             self._check_own(parent, path)
-            os.mkdir(last, mode, dir_fd=parent.fd)
+            self._make_directory(parent.fd, last, mode)
             # Below the agent's home it is the agent's, or it could not write beside what is shown.
             if parent.uid:
                 os.chown(last, parent.uid, parent.gid, dir_fd=parent.fd, follow_symlinks=False)
             fd = openat2(parent.fd, last, os.O_PATH | os.O_DIRECTORY, RESOLVE_STRICT)
         found = self._open[name] = _look(fd)
         return found
+
+    def _make_directory(self, parent_fd: int, name: bytes, mode: int) -> None:
+        os.mkdir(name, mode, dir_fd=parent_fd)
+
+    def _make_file(self, parent_fd: int, name: bytes) -> None:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444, dir_fd=parent_fd))
 
     def _check_own(self, directory: _Directory, path: str) -> None:
         if directory.device not in self._own_devices:

@@ -32,7 +32,7 @@ AGENT_UID = 1_900_000_777
 class Driver:
     """One launcher, one hand, many sessions in turn."""
 
-    def __init__(self, store: str, workspace: str) -> None:
+    def __init__(self, store: str, workspace: str, profile: str = "strict") -> None:
         self.uid, self.gid = os.geteuid(), os.getegid()
         self.rootless = self.uid != 0
         self.workspace = workspace
@@ -57,7 +57,7 @@ class Driver:
         self.hand = ours
         self.owner_store = os.open(f"{store}/{self.uid}", os.O_PATH)
         self.ask_hand([self.owner_store], do="store")
-        self.profile = profile_source.load_profile("strict")
+        self.profile = profile_source.load_profile(profile)
         self.filter = seccomp_filter.compile_filter(self.profile.seccomp, platform.machine())
         self.idmap = -1 if self.rootless else self._make_idmap()
         self.exits: dict[str, int] = {}
@@ -92,7 +92,7 @@ class Driver:
     def plan(self, session: str, argv: list[str]) -> tuple[planning.Plan, list[int]]:
         items = wanted.items(self.profile, self.home, self.workspace, [], [])
         answer, fds = self.ask_hand(do="open", items=items, home=self.home, mode="staged", id=session)
-        sources = [Source(**source) for source in answer["sources"]]
+        sources = [Source(**source) for source in answer["sources"]] + self.own_sources(fds)
         stages = [Stage(stage["area"], stage["fd"]) for stage in answer["stages"]]
         idmap = None
         if self.idmap >= 0:
@@ -110,6 +110,10 @@ class Driver:
         terms = Terms(self.profile, self.filter, session, "staged")
         owner = Owner(self.uid, self.gid, "owner", self.home)
         return planning.build(terms, owner, surroundings, sources, stages, command), fds
+
+    def own_sources(self, fds: list[int]) -> list[Source]:
+        """What a daemon would add to what the hand opened; the descriptors go to *fds*."""
+        return []
 
     def launch(self, request: dict[str, Any]) -> dict[str, Any]:
         self.count += 1

@@ -178,7 +178,7 @@ def test_landlock_lets_only_the_named_places_be_written() -> None:
         *("/proc", "/dev/shm", "/tmp", "/var/tmp", HOME, WORK),
     }
     assert rules["/usr"] == "read"
-    assert rules["/"] == "list"
+    assert rules["/"] == "read"
 
 
 def test_without_a_memory_controller_the_limit_is_an_rlimit() -> None:
