@@ -7,13 +7,14 @@ kind, ``{"ok": …}`` or ``{"error": …}``. The agents are interpreters: they r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import socket
+import stat
 import sys
-import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -78,7 +79,7 @@ class LiveDriver(Driver):
         os.chmod(f"{store}/client/bin/hello", 0o755)
         self.agents: dict[str, Agent] = {}
         self.mounted: dict[str, list[Mounted]] = {}
-        self.workers: dict[str, int] = {}
+        self.ends: dict[str, asyncio.Event] = {}
 
     def own_sources(self, fds: list[int]) -> list[Source]:
         fds += [os.open(f"{self.store}/door", os.O_PATH), os.open(f"{self.store}/client", os.O_PATH)]
@@ -86,7 +87,7 @@ class LiveDriver(Driver):
 
     async def run(self) -> None:
         self.launcher = LauncherClient(Channel(self.control))
-        self.launcher.on_exit = lambda event: self.exits.__setitem__(event["id"], event["status"])
+        self.launcher.on_exit = self._on_exit
         reading = asyncio.create_task(self.launcher.read())
         lines = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -131,7 +132,7 @@ class LiveDriver(Driver):
     ) -> list[dict[str, Any]]:
         fds = [os.open(path, os.O_PATH) for path in paths]
         stages = [self._stage() if writable else None for _path in paths]
-        kinds = ["directory" if os.path.isdir(path) else "file" for path in paths]
+        kinds = ["directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file" for fd in fds]
         items = [
             Item(shown or path, kind, fd, stage)
             for path, kind, fd, stage in zip(paths, kinds, fds, stages, strict=True)
@@ -182,24 +183,19 @@ class LiveDriver(Driver):
 
     async def do_processes(self, session: str) -> list[str]:
         """Return the state letters of all processes of the session."""
-        states = []
-        pid = self.agents[session].pid
-        namespace = os.stat(f"/proc/{pid}/ns/pid").st_ino
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if os.stat(f"/proc/{name}/ns/pid").st_ino == namespace:
-                    with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
-                        states.append(file.read().rpartition(")")[2].split()[0])
-            except OSError:
-                continue
-        return states
+        return states_inside(self.agents[session].pid)
 
     async def do_ended(self, session: str) -> int | None:
         """Wait a moment for the session's end; returns its status, None while it runs."""
-        deadline = time.monotonic() + 5
-        while session not in self.exits and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        ended = self.ends.setdefault(session, asyncio.Event())
+        if session not in self.exits:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), 5)
         return self.exits.get(session)
+
+    def _on_exit(self, event: dict[str, Any]) -> None:
+        self.exits[event["id"]] = event["status"]
+        self.ends.setdefault(event["id"], asyncio.Event()).set()
 
     async def do_kill(self, session: str) -> None:
         await self.launcher.ask("kill", id=session)
@@ -217,6 +213,20 @@ class LiveDriver(Driver):
         client, _address = await asyncio.to_thread(self.door.accept)
         with client:
             return client.recv(100).decode()
+
+
+def states_inside(pid: int) -> list[str]:
+    """Return the state letters of the processes in the pid namespace of *pid*."""
+    states = []
+    namespace = os.stat(f"/proc/{pid}/ns/pid").st_ino
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{name}/ns/pid").st_ino == namespace:
+                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
+                    states.append(file.read().rpartition(")")[2].split()[0])
+        except OSError:
+            continue
+    return states
 
 
 def plan_path(plan: Plan) -> str:
