@@ -175,6 +175,20 @@ class LiveDriver(Driver):
             seqpacket.close_all(fds)
             ours.close()
 
+    async def do_raw_hand(self, request: str) -> str:
+        """Ask for a grant in the hand, which is a tree of the launcher's too."""
+        (hand,) = [pid for pid in self._children() if _comm(pid) == "deskwarden-hand"]
+        ours, theirs = seqpacket.pair()
+        with ours, theirs:
+            try:
+                answer, _fds = await self.launcher.ask(request, (theirs.fileno(),), id=f"hand{self.uid}/{hand}")
+            except DeskwardenError as error:
+                return "no running session" if "no running session" in error.message else error.message
+        return "ended" if answer["ended"] else "done"
+
+    async def do_running(self, session: str) -> bool:
+        return session not in self.exits
+
     async def do_freeze(self, session: str) -> None:
         await self.launcher.ask("freeze", id=session)
 
@@ -213,6 +227,11 @@ class LiveDriver(Driver):
         client, _address = await asyncio.to_thread(self.door.accept)
         with client:
             return client.recv(100).decode()
+
+
+def _comm(pid: str) -> str:
+    with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def states_inside(pid: int) -> list[str]:

@@ -24,16 +24,9 @@ def agent(driver: Live) -> Iterator[Live]:
     driver.start()
     session = driver.session
     yield driver
-    if driver.ask("processes", session=session) if _is_running(driver, session) else False:
+    if driver.ask("running", session=session):
         driver.ask("kill", session=session)
-
-
-def _is_running(driver: Live, session: str) -> bool:
-    try:
-        driver.ask("thaw", session=session)
-    except DriverError:
-        return False
-    return True
+        driver.ask("ended", session=session)
 
 
 def _reads(agent: Live, path: Path) -> object:
