@@ -15,7 +15,7 @@ from typing import Final
 PROGRAMS: Final = {
     "deskwarden": ("supervisor.cli.main", "main"),
     "deskwardend": ("supervisor.daemon.main", "main"),
-    "deskwarden-agent": ("supervisor.cli.agent", "main"),
+    "deskwarden-agent": ("supervisor.agent.main", "main"),
     "deskwarden-launcher": ("supervisor.sandbox.launcher", "main_listening"),  # only by systemd, see systemd/
 }
 

@@ -24,6 +24,7 @@ FLOORS = {
     "posture": 3,
     "audit": 3,
     "session": 4,
+    "agent": 5,
     "daemon": 5,
     "cli": 5,
 }

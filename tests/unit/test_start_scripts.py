@@ -26,7 +26,7 @@ main_listening = main
 
 def make_checkout(root: Path) -> Path:
     """Make a checkout with the programs and a virtual environment that holds one module."""
-    for module in ("cli/main", "cli/agent", "daemon/main", "sandbox/launcher"):
+    for module in ("cli/main", "agent/main", "daemon/main", "sandbox/launcher"):
         path = root / "supervisor" / f"{module}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(MAIN)
