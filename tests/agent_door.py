@@ -181,7 +181,7 @@ class House:
 
     def open(self, **changes: Any) -> tuple[str, str]:
         """Open a session whose processes are this one's; returns its id and its socket's path."""
-        session = f"s{next(self._numbers)}"
+        session = changes.get("session") or f"s{next(self._numbers)}"
         place = Place(session, os.geteuid(), os.stat("/proc/self/ns/pid").st_ino, "", {os.getpid()})
 
         async def listen() -> str:

@@ -179,8 +179,8 @@ class _Door:
                 raise RefusedError(f"{MAX_CONNECTIONS} connections are open")
             check(sock, self._place)
         except RefusedError as error:
-            sock.close()
             self._relay.refuse(self._place.session, error.message)
+            sock.close()
             return
         self._relay.count(accepted=1, connections=1)
         sock.setblocking(False)
