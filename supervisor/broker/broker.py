@@ -427,6 +427,10 @@ class Broker:
         """Return the requests of a running session, oldest first."""
         return list(self._desk(session_id).tickets.values())
 
+    def party_of(self, session_id: str) -> SessionParty:
+        """Return a running session as the broker knows it."""
+        return self._desk(session_id).party
+
     def _desk(self, session_id: str) -> _Desk:
         desk = self._desks.get(session_id)
         if desk is None:

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from supervisor import clock
 from supervisor.cli.manifest_file import Given, create_file, read_file, read_manifest_file, replace_file
-from supervisor.cli.terminal import escape_text
 from supervisor.errors import RefusedError, UsageError
 from supervisor.identity.dsse import MAX_ENVELOPE_BYTES, Envelope, add_signature, envelope_bytes
 from supervisor.identity.keys import Algorithm, SigningKey, from_jwk, new_key, parse_public, read_private, write_private
@@ -24,6 +23,7 @@ from supervisor.identity.trust import (
     trusted_key_bytes,
     verify_signers,
 )
+from supervisor.plain_text import escape_text
 from supervisor.policy.manifest import PAYLOAD_TYPE, Entry, Manifest, check_signers, check_time
 from supervisor.policy.manifest_schema import schema
 from supervisor.policy.manifest_source import template

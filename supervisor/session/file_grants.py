@@ -1,11 +1,10 @@
-"""Files granted to a running session: opened or copied by the owner's hand, mounted by the launcher, taken back with proof."""
+"""Files granted to a running session: opened or copied by the owner's hand, mounted and taken back by the launcher."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-
 from typing import Any, Final, Protocol
 
 from supervisor.broker.enforcer import Effected
@@ -42,6 +41,7 @@ class FileEnforcer:
         self._sessions = sessions
         self._rootless = rootless
         self._mounted: dict[str, list[Mounted]] = {}
+        self._owners: dict[str, tuple[int, int]] = {}
 
     async def apply(self, grant: Grant) -> Effected:
         """Show it; see `Enforcer`."""
@@ -54,15 +54,17 @@ class FileEnforcer:
         session = self._sessions.living_session(grant.session)
         if session is None:
             raise RefusedError(f"session {grant.session} has ended")
-        hand = await self._hands.of(session.record.owner_uid, session.record.owner_gid)
+        owner = session.record.owner_uid, session.record.owner_gid
+        hand = await self._hands.of(*owner)
         try:
             mounted = await self._show(grant, session, hand)
         except BaseException:
             await self._drop_copy(grant, hand)
             raise
         self._mounted[grant.id] = mounted
+        self._owners[grant.id] = owner
         took_ms = (time.monotonic() - start) * 1000
-        return Effected(took_ms, {"shown": ", ".join(one.path for one in mounted[:8])})
+        return Effected(took_ms, {"shown": "\n".join(one.path for one in mounted)})
 
     async def _show(self, grant: Grant, session: Session, hand: Hand) -> list[Mounted]:
         fds: list[int] = []
@@ -124,8 +126,8 @@ class FileEnforcer:
             await asyncio.to_thread(seqpacket.close_all, list(done.held))
             details = {"ended": done.ended, "killed": str(done.killed)}
         took_ms = (time.monotonic() - start) * 1000
-        hand = await self._hands.of_uid(grant.owner_uid)
-        await self._drop_copy(grant, hand)
+        if grant.copy and (owner := self._owners.pop(grant.id, None)):
+            await self._drop_copy(grant, await self._hands.of(*owner))
         return Effected(took_ms, details)
 
     @staticmethod
@@ -141,5 +143,3 @@ def _root_of(selector: str) -> str:
     parts = selector.split("/")
     first = next((index for index, part in enumerate(parts) if "*" in part), len(parts) - 1)
     return "/".join(parts[:first]) or "/"
-
-
