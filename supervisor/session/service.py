@@ -57,6 +57,20 @@ class Caller:
     owner: Owner
 
 
+class SessionObserver:
+    """Who wants to know of sessions: `daemon` hands in one that tells the broker and opens the agent's door."""
+
+    def door_of(self, session_id: str) -> str:
+        """Return the path of the socket that the sandbox shows to the agent, or an empty word for none."""
+        return ""
+
+    def started(self, session: Session, request: Request) -> None:
+        """Hear of a session that runs."""
+
+    async def ended(self, session_id: str) -> None:
+        """Hear that all of a session's processes are gone, or that it never came to run."""
+
+
 class SessionService:
     """The one owner of all sessions, hands and agent uids."""
 
@@ -86,6 +100,7 @@ class SessionService:
         self._removals: dict[str, asyncio.Future[int]] = {}
         self._starting: dict[str, asyncio.Future[int]] = {}
         self._reasons: dict[str, str] = {}
+        self.observer: SessionObserver = SessionObserver()
         self.spawn = Tasks().spawn  # for verbs and the server too
         launcher.on_exit = self._on_exit
 
@@ -148,6 +163,7 @@ class SessionService:
             if started is not None:
                 os.close(started.mounts)
             del self._starting[session_id]
+            await self.observer.ended(session_id)
             await console.close()
             _remove_log(log_path)
             if own_uid:
@@ -155,6 +171,7 @@ class SessionService:
             self.spawn(self._remove_stage(hand, session_id), f"remove the stage of {session_id}")
             raise
         self._live[session_id] = session
+        self.observer.started(session, request)
         console.client = client
         console.start()
         del self._starting[session_id]
@@ -353,6 +370,7 @@ class SessionService:
             await session.finish(status, self._reasons.pop(record.id, ""))
         finally:
             self._live.pop(record.id, None)
+            await self.observer.ended(record.id)
             if not self._machine.rootless:
                 self._ids.give_back(record.agent_uid)
             session.on_ended.set()
@@ -430,6 +448,24 @@ class SessionService:
     def living(self) -> list[Session]:
         """Return all living sessions, of all owners."""
         return list(self._live.values())
+
+    def living_session(self, session_id: str) -> Session | None:
+        """Return a living session of any owner, or None."""
+        return self._live.get(session_id)
+
+    async def mapping_of(self, session: Session) -> int | None:
+        """Return the mapping owner → agent (our descriptor), or None when the agent has its owner's uid."""
+        record = session.record
+        if record.agent_uid == record.owner_uid:
+            return None
+        owner = Owner(record.owner_uid, record.owner_gid, "", "")
+        return await self._idmap(owner, record.agent_uid)
+
+    async def end_for(self, session_id: str, why: str) -> None:
+        """Kill a session for a reason that is not its owner's."""
+        session = self._live.get(session_id)
+        if session is not None:
+            await self.kill(session, why)
 
     async def staged_bytes(self, session: Session) -> int:
         """Return how much a session has staged, as the hand counts it."""

@@ -1,0 +1,80 @@
+"""Sessions as agents that may ask: each gets its door, a party in the broker, and what stands behind it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from supervisor.broker.ask import SessionParty
+from supervisor.broker.broker import Broker
+from supervisor.clock import now_ns
+from supervisor.daemon.judge import Judge
+from supervisor.daemon.peer import Place
+from supervisor.daemon.relay import Relay
+from supervisor.policy.standing import Standing, consent
+from supervisor.session.launch import Request
+from supervisor.session.service import SessionObserver
+from supervisor.session.session import Session
+
+TRUST_DOMAIN = "local"
+
+
+class Agents(SessionObserver):
+    """Tells the broker of sessions, and opens their doors."""
+
+    def __init__(self, broker: Broker, judge: Judge, relay: Relay) -> None:
+        self._broker = broker
+        self._judge = judge
+        self._relay = relay
+
+    def door_of(self, session_id: str) -> str:
+        """Listen for a session that is about to start; nobody is heard before `started`."""
+        return self._relay.listen(session_id)
+
+    def started(self, session: Session, request: Request) -> None:
+        """Hear the agent from now on."""
+        record = session.record
+        name = os.path.basename(record.argv[0])[:64] or "agent"
+        owner = _account_of(record.owner_uid)
+        standing = consent(name, owner, now_ns() // 10**9)
+        self._judge.open_session(record.id, standing)
+        self._broker.open_session(_party(session, standing, owner))
+        self._relay.open(Place(record.id, record.agent_uid, _pid_namespace(record.pid), "", session.roots))
+
+    async def ended(self, session_id: str) -> None:
+        """Close the door, and end what the session asked for and had."""
+        self._relay.close(session_id)
+        await self._broker.close_session(session_id)
+        self._judge.close_session(session_id)
+
+
+def _party(session: Session, standing: Standing, owner: str) -> SessionParty:
+    record, manifest = session.record, standing.manifest
+    return SessionParty(
+        id=record.id,
+        name=record.name,
+        agent=f"spiffe://{TRUST_DOMAIN}/agent/{manifest.class_claim}/{manifest.name}",
+        agent_class=manifest.class_claim,
+        publisher=manifest.publisher if standing.signed_by else manifest.name,
+        owner_uid=record.owner_uid,
+        owner_name=owner,
+        owner_home=session.plan.command.environment["HOME"],
+        project=record.workspace,
+        manifest_digest=manifest.digest,
+        purpose=manifest.purpose,
+    )
+
+
+def _account_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"
+
+
+def _pid_namespace(pid: int) -> int:
+    """Return the inode of a process's pid namespace, or 0 where that may not be read (ptrace(2))."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return 0

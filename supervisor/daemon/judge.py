@@ -1,0 +1,80 @@
+"""The broker's judge: gathers the facts about a request (manifest, roles, ceiling), and lets policy decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, cast
+
+from supervisor.broker.ask import SessionParty
+from supervisor.broker.doors import Circumstances
+from supervisor.clock import now_ns
+from supervisor.errors import RefusedError
+from supervisor.policy.capability import Level
+from supervisor.policy.decide import decide
+from supervisor.policy.decision import Decision
+from supervisor.policy.engine import Engine
+from supervisor.policy.facts import AgentClass, ChainFacts, Facts, ManifestFacts, OwnerFacts
+from supervisor.policy.request import CapabilityRequest
+from supervisor.policy.role import Role, resolve
+from supervisor.policy.standing import Standing
+
+Answer = Literal["always", "never", "none"]
+
+
+class Judge:
+    """Decides with what is known now.
+
+    Args:
+        roles: The bindings in force; asked each time, since a bundle may be replaced.
+    """
+
+    def __init__(self, engine: Engine, roles: Callable[[], tuple[Role, ...]]) -> None:
+        self._engine = engine
+        self._roles = roles
+        self._standings: dict[str, Standing] = {}
+
+    def open_session(self, session_id: str, standing: Standing) -> None:
+        """Know what stands behind a session."""
+        self._standings[session_id] = standing
+
+    def close_session(self, session_id: str) -> None:
+        """Forget a session."""
+        self._standings.pop(session_id, None)
+
+    def standing_of(self, session_id: str) -> Standing:
+        """Return what stands behind a session.
+
+        Raises:
+            RefusedError: It does not run.
+        """
+        standing = self._standings.get(session_id)
+        if standing is None:
+            raise RefusedError(f"no running session {session_id}")
+        return standing
+
+    async def judge(self, request: CapabilityRequest, party: SessionParty, circumstances: Circumstances) -> Decision:
+        """Return the decision; see `broker.doors.Judge`."""
+        standing, now_s = self.standing_of(party.id), now_ns() // 10**9
+        manifest = standing.manifest
+        entry = standing.entry_for(request.capability)
+        named = [role for role in self._roles() if role.binding in manifest.roles]
+        facts = Facts(
+            now_s=now_s,
+            agent_class=cast("AgentClass", party.agent_class),
+            manifest=ManifestFacts(
+                digest=manifest.digest,
+                signed_by=standing.signed_by,
+                covers=entry is not None,
+                capability=entry.id if entry else "",
+                level_max=entry.label_max if entry else Level.PUBLIC,
+                duration_max_s=manifest.duration_max_s,
+            ),
+            role=resolve(named, request.capability, now_s),
+            owner=OwnerFacts(party.owner_uid, party.owner_name, party.consented),
+            rule_answer=cast("Answer", circumstances.answer),
+            launch=circumstances.launch,
+            asked=circumstances.asked,
+            denied=circumstances.denied,
+            chain=ChainFacts(len(party.chain), len(party.chain), circumstances.parent_covers),
+        )
+        return await decide(request, facts, self._engine)
