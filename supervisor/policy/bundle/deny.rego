@@ -95,3 +95,9 @@ deny contains {
 	not input.ceiling.asking
 	count(clauses) > 0
 }
+
+deny contains {
+	"rule": "no-time", "code": "no-time",
+	"text": "the manifest or the role leaves no time for this",
+	"next": "have a duration declared in the manifest",
+} if ttl_s <= 0

@@ -46,6 +46,8 @@ within_role if {
 default risk := "medium"
 
 risk := "critical" if {
+	grave_role
+} else := "critical" if {
 	protected
 	grave
 } else := "high" if {
@@ -61,12 +63,13 @@ grave if writes
 
 grave if count(classes & {class | some class in data.config.critical_classes}) > 0
 
-grave if input.role.name in data.config.admin_roles
+grave_role if input.role.name in data.config.admin_roles
 
 # The owner's word was given before, and holds here.
 default answered := false
 
 answered if {
+	user_owned
 	input.rule.answer == "always"
 	input.ceiling.always
 	level < 2

@@ -75,6 +75,10 @@ owner_asked if {
 quorum := {
 	"clauses": clauses,
 	"distinct_teams": max({entry.distinct_teams | some entry in required}),
-	"min_assurance": data.config.min_assurance[risk],
+	"min_assurance": max({data.config.min_assurance[risk], level_assurance}),
 	"excluded": excluded,
 }
+
+default level_assurance := 0
+
+level_assurance := data.config.sensitive_assurance if sensitive
