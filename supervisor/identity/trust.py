@@ -153,7 +153,9 @@ def _by_key(keys: Sequence[TrustedKey]) -> dict[PublicKey, TrustedKey]:
 def _filled(signers: Sequence[TrustedKey], required: Sequence[Role]) -> dict[int, Role]:
     """Give every required role to a signer of its own; at most three roles, so all ways are tried."""
     if missing := [role for role in required if not any(role in signer.roles for signer in signers)]:
-        raise RefusedError(f"no signature as {missing[0]}", f"deskwarden manifest sign FILE --role {missing[0]}")
+        raise RefusedError(
+            f"no signature as {missing[0]}", f"deskwarden manifest sign FILE --key KEY --role {missing[0]}"
+        )
     for chosen in itertools.permutations(range(len(signers)), len(required)):
         if all(role in signers[index].roles for index, role in zip(chosen, required, strict=True)):
             return dict(zip(chosen, required, strict=True))

@@ -244,10 +244,13 @@ def _address(text: str, host: str) -> str:
         else:
             six = ipaddress.IPv6Address(host[1:-1])
             address, usual = six, f"[{six}]"
-            if six.ipv4_mapped or six.scope_id:
+            # ::ffff:0:0/96 is IPv4 in other words, ::/96 was (RFC 4291, section 2.5.5); ::1 lies in it
+            if six.ipv4_mapped or six.scope_id or 1 < int(six) < 2**32:
                 _refuse(text, "an IPv6 address with an IPv4 address or a zone in it", _NETWORK_STEP)
     except ValueError:
         _refuse(text, "is no IP address", _NETWORK_STEP)
+    if address.is_unspecified:
+        _refuse(text, "names no machine, or this one", _NETWORK_STEP)
     if usual != host:
         _refuse(text, f"want the address as {usual}", _NETWORK_STEP)
     return host

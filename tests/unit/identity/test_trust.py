@@ -66,7 +66,7 @@ def test_the_roles_are_given_so_that_all_are_filled_if_they_can_be() -> None:
 def test_a_role_that_nobody_filled_is_named() -> None:
     with pytest.raises(RefusedError, match="no signature as owner") as refused:
         roles_of(signed(A), [trusted(A, PUBLISHER)], PUBLISHER, OWNER)
-    assert "--role owner" in refused.value.next_step
+    assert "sign FILE --key KEY --role owner" in refused.value.next_step
 
 
 def test_one_key_under_two_names_is_refused() -> None:

@@ -82,6 +82,15 @@ def test_on_every_pair_of_patterns_covering_and_overlapping_are_what_trying_ever
         assert overlaps(f"/{one}", f"/{other}") == (not ones.isdisjoint(others)), (one, other)
 
 
+def test_on_every_pair_of_small_paths_and_trees_too() -> None:
+    names = ["a", "b", "*", ".a", "a*"]
+    paths = [f"/{one}" for one in names] + [f"/{one}/{two}" for one, two in itertools.product(names, repeat=2)]
+    for one, other in itertools.product([*paths, *(f"{path}/**" for path in paths)], repeat=2):
+        ones, others = matched_paths(one), matched_paths(other)
+        assert covers(one, other) == (others <= ones), (one, other)
+        assert overlaps(one, other) == (not ones.isdisjoint(others)), (one, other)
+
+
 @given(selectors, sampled_from(PATHS))
 def test_matching_is_what_the_definition_says(selector: str, path: str) -> None:
     assert matches(selector, path) == (path in matched_paths(selector))
@@ -112,6 +121,9 @@ def test_overlapping_is_what_trying_every_path_says(one: str, other: str) -> Non
         ("/**", "/.x", True),
         ("/a/*.xlsx", "/a/.xlsx", False),
         ("/a/q*-*.csv", "/a/q1-2.csv", True),
+        ("/a/*b*b", "/a/b", False),
+        ("/a/*b*b", "/a/bb", True),
+        ("/a/a*a", "/a/a", False),
         ("/a/[id].tsx", "/a/[id].tsx", True),
         ("/a/[id].tsx", "/a/i.tsx", False),
         ("/a/?", "/a/b", False),
@@ -221,6 +233,11 @@ def test_twins_of_a_name_are_never_two_selectors() -> None:
         "*.2.3.4:80",
         "::1:80",
         "[::ffff:169.254.169.254]:80",
+        "[::ffff:a9fe:a9fe]:80",
+        "[::169.254.169.254]:80",
+        "[::a9fe:a9fe]:80",
+        "[::]:80",
+        "0.0.0.0:80",
         "[fe80::1%eth0]:80",
         "[0:0:0:0:0:0:0:1]:80",
         "[2001:DB8::1]:80",
@@ -248,6 +265,7 @@ def test_a_host_in_another_spelling_is_refused(selector: str) -> None:
         (Kind.NETWORK, "*.example.com:443", "api.notexample.com:443", False),
         (Kind.NETWORK, "api.example.com:443", "*.example.com:443", False),
         (Kind.NETWORK, "[2001:db8::1]:443", "[2001:db8::1]:443", True),
+        (Kind.NETWORK, "[::1]:80", "[::1]:80", True),
         (Kind.NETWORK, "10.0.0.1:5432", "10.0.0.2:5432", False),
         (Kind.NETWORK, "localhost:5432", "localhost:5432", True),
         (Kind.SECRET, "prod/*", "prod/db", True),
