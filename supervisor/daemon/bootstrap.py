@@ -25,6 +25,7 @@ from supervisor.linux.clone import CloneFlags, map_own_ids, unshare
 from supervisor.sandbox.layers import LayerState, State
 from supervisor.sandbox.plan import Owner
 from supervisor.sandbox.probe import probe_all
+from supervisor.sandbox.workers import PROGRAMS, site_directories
 
 _BACKLOG: Final = 128
 
@@ -216,13 +217,17 @@ def enter_own_namespaces(uid: int, gid: int) -> None:
         raise LaunchError("create a user namespace", error.errno or 0, "", "deskwarden doctor") from error
 
 
-def start_launcher(rootless: bool) -> tuple[socket.socket, int]:
-    """Start the launcher as a program of its own; returns its control socket and pid."""
+def start_launcher(rootless: bool, programs: Mapping[str, str] = PROGRAMS) -> tuple[socket.socket, int]:
+    """Start the launcher as a program of its own; returns its control socket and pid.
+
+    Args:
+        programs: Name → module of the workers; tests have others.
+    """
     ours, theirs = seqpacket.pair()
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     start = (
         f"import sys; sys.path.insert(0, {root!r}); from supervisor.sandbox.launcher import main; "
-        f"main({theirs.fileno()}, {rootless})"
+        f"main({theirs.fileno()}, {rootless}, {site_directories()!r}, {dict(programs)!r})"
     )
     process = subprocess.Popen(
         [sys.executable, "-IS", "-c", start],

@@ -13,6 +13,7 @@ Control messages, daemon to launcher (JSON; each answered by one message with th
     review  {id} + plan socket           detached overlays          → {}
     probe   + answer socket              the layers, found as root  → {}
     hand    {uid} + hand socket          the owner's hand           → {pid} + pidfd
+    worker  {program, uid} + its socket  one of `workers.PROGRAMS`  → {pid} + pidfd
     idmap   {owner, agent}               a mapping for mounts       → {} + user namespace descriptor
     store   {uid, gid} + directory       make and give away an owner's directory
     remove  {name} + owner's store       remove a session's staged files
@@ -42,6 +43,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -49,7 +51,7 @@ from supervisor.config import SERVICE_ACCOUNT
 from supervisor.errors import DeskwardenError, LaunchError, RefusedError, to_wire
 from supervisor.linux import caps, cgroup, prctl, seqpacket
 from supervisor.linux.clone import clone3, new_id_mapping
-from supervisor.sandbox import child, live, withdrawal
+from supervisor.sandbox import child, live, withdrawal, workers
 from supervisor.sandbox.confine import AGENT_UID_FIRST, AGENT_UID_LAST, die_with_launcher
 from supervisor.sandbox.probes.surroundings import INIT_PROGRAMS, find_init
 from supervisor.sandbox.processes import signal_all_inside
@@ -78,9 +80,17 @@ class Tree:
 class Launcher:
     """Serve one daemon's control socket until it ends."""
 
-    def __init__(self, control: socket.socket, rootless: bool) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        rootless: bool,
+        site: tuple[str, ...] = (),
+        programs: Mapping[str, str] = workers.PROGRAMS,
+    ) -> None:
         self._control = control
         self._rootless = rootless
+        self._site = site
+        self._programs = programs
         self._trees: dict[str, Tree] = {}
         self._lifeline_r, self._lifeline_w = os.pipe2(os.O_CLOEXEC)
         self._init_fd = _open_init()
@@ -163,8 +173,8 @@ class Launcher:
         if what == "session":
             tree, has_base = self._session(request, fds)
             return (tree.pidfd,), [], {"pid": tree.pid, "has_base": has_base}
-        if what in ("exec", "hand"):
-            tree = {"exec": self._exec, "hand": self._hand}[what](request, fds)
+        if what in ("exec", "hand", "worker"):
+            tree = {"exec": self._exec, "hand": self._hand, "worker": self._worker}[what](request, fds)
             return (tree.pidfd,), [], {"pid": tree.pid}
         if what == "withdraw":
             return (), [], {"ended": not self._withdraw(request, fds)}
@@ -234,6 +244,17 @@ class Launcher:
         if pid == 0:
             _become_hand(socket.socket(fileno=fds[0]), uid, self._lifeline_r, self._rootless)
         return self._keep(Tree(f"hand{uid}/{pid}", pid, pidfd, "hand"))
+
+    def _worker(self, request: dict[str, Any], fds: list[int]) -> Tree:
+        name, uid = str(request["program"]), workers.check_uid(request.get("uid"), self._rootless)
+        module = self._programs.get(name)
+        if module is None:
+            raise RefusedError(f"launcher: no worker {name!r:.40}; want one of {', '.join(self._programs)}")
+        pid, pidfd = clone3(workers.NAMESPACES)
+        if pid == 0:
+            sock = socket.socket(fileno=fds[0])
+            workers.start_worker(sock, name, module, self._site, uid, self._lifeline_r, self._rootless)
+        return self._keep(Tree(f"worker-{name}/{pid}", pid, pidfd, "worker"))
 
     def _helper(self, what: str, fds: list[int]) -> None:
         pid, pidfd = clone3(0)
@@ -439,10 +460,17 @@ def _become_hand(sock: socket.socket, uid: int, lifeline: int, rootless: bool) -
     child.run_guarded(sock, body)
 
 
-def main(control_fd: int, rootless: bool) -> None:
-    """Serve the daemon at the other end of *control_fd*, which started this program."""
+def main(
+    control_fd: int, rootless: bool, site: tuple[str, ...] = (), programs: Mapping[str, str] = workers.PROGRAMS
+) -> None:
+    """Serve the daemon at the other end of *control_fd*, which started this program.
+
+    Args:
+        site: Where workers find third-party packages.
+        programs: Name → module of the workers; the starter's word, never a request's.
+    """
     _prepare_process()
-    _serve(socket.socket(fileno=control_fd), rootless)
+    _serve(socket.socket(fileno=control_fd), rootless, site, programs)
 
 
 def main_listening() -> None:
@@ -459,7 +487,7 @@ def main_listening() -> None:
     while True:
         control, _address = listener.accept()
         if seqpacket.peer_of(control).uid == allowed_uid:
-            _serve(control, rootless=False)
+            _serve(control, False, workers.site_directories(), workers.PROGRAMS)
         control.close()
 
 
@@ -474,10 +502,10 @@ def _prepare_process() -> None:
     prctl.set_dumpable(False)
 
 
-def _serve(control: socket.socket, rootless: bool) -> None:
+def _serve(control: socket.socket, rootless: bool, site: tuple[str, ...], programs: Mapping[str, str]) -> None:
     control.set_inheritable(False)
     try:
-        Launcher(control, rootless).serve()
+        Launcher(control, rootless, site, programs).serve()
     except DeskwardenError as error:
         with contextlib.suppress(OSError):
             seqpacket.send_json(control, {"event": "failed", "error": to_wire(error)})

@@ -23,6 +23,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LINKS: Final = ("cwd", "root", "exe")
 # States of /proc/PID/stat in which a process runs no further: stopped, traced, dead.
 _AT_REST: Final = "TtZX"
+_DEAD: Final = ("Z", "X")
 _MAPS_FIELDS: Final = 6
 
 
@@ -89,9 +90,9 @@ class Processes:
                 found[number] = state
         return found
 
-    def kill_where(self, is_holder: Callable[[int], bool]) -> tuple[int, bool]:
-        """Kill each process that *is_holder* says so of; returns how many, and whether the sandbox's init is one."""
-        killed = 0
+    def kill_where(self, is_holder: Callable[[int], bool]) -> tuple[set[int], bool]:
+        """Kill each process that *is_holder* says so of; returns them, and whether the sandbox's init is one."""
+        killed: set[int] = set()
         for number in self.numbers():
             with self.opened(number) as fd:
                 if fd < 0 or not is_holder(fd):
@@ -100,8 +101,16 @@ class Processes:
                     return killed, True
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
-                    killed += 1
+                    killed.add(number)
         return killed, False
+
+    def is_alive(self, number: int) -> bool:
+        """Return whether a thread of the process is left."""
+        with self.opened(number) as fd:
+            try:
+                return fd >= 0 and any(_state(fd, f"task/{name}/") not in _DEAD for name in _names(fd, "task"))
+            except OSError:
+                return False
 
     def resume(self, numbers: set[int]) -> None:
         """Send SIGCONT to those of *numbers* that are left."""
@@ -120,18 +129,27 @@ def holds(fd: int, sought: Sought, threads: bool) -> bool:
     """Return whether the process of /proc directory *fd* holds one of the mounts; the first finding ends the search.
 
     Args:
-        threads: Look at each thread: one may have descriptors or a directory of its own (unshare(2)).
+        threads: Look at each thread: one may have descriptors or a directory of its own (unshare(2)). Then one that
+            cannot be looked at counts as a holder too: without root, a process can close its own (prctl(2)).
     """
+    if is_elsewhere(fd, sought):
+        return True
     try:
-        if is_elsewhere(fd, sought):
-            return True
-        if threads or _state(fd) in ("Z", "X"):  # the first thread may have ended before the others
-            tasks = [f"task/{name}/" for name in _names(fd, "task")]
-        else:
-            tasks = [""]
-        return any(_task_holds(fd, task, sought) for task in tasks)
+        # The first thread may have ended before the others.
+        deep = threads or _state(fd) in _DEAD
+        tasks = [f"task/{name}/" for name in _names(fd, "task")] if deep else [""]
     except OSError:  # it has ended
         return False
+    for task in tasks:
+        try:
+            if _task_holds(fd, task, sought):
+                return True
+        except PermissionError:
+            if threads and _state(fd, task) not in _DEAD:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def is_elsewhere(fd: int, sought: Sought) -> bool:
@@ -148,13 +166,17 @@ def holds_namespace(fd: int, sought: Sought) -> bool:
     """Return whether a descriptor of the process keeps another mount namespace, where copies may be."""
     own = f"mnt:[{sought.namespace}]"
     try:
-        return any(
-            link.startswith("mnt:[") and link != own
-            for task in _names(fd, "task")
-            for _name, link, _table in _descriptors(fd, f"task/{task}/fd")
-        )
+        tasks = _names(fd, "task")
     except OSError:
         return False
+    for task in tasks:
+        try:
+            links = [link for _name, link, _table in _descriptors(fd, f"task/{task}/fd")]
+        except OSError:
+            continue
+        if any(link.startswith("mnt:[") and link != own for link in links):
+            return True
+    return False
 
 
 def _task_holds(fd: int, task: str, sought: Sought) -> bool:
@@ -214,9 +236,9 @@ def _names(fd: int, path: str) -> list[str]:
         os.close(directory)
 
 
-def _state(fd: int) -> str:
+def _state(fd: int, task: str = "") -> str:
     try:
-        with open(os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd), "rb") as file:
+        with open(os.open(f"{task}stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd), "rb") as file:
             return chr(file.read(4096).rpartition(b")")[2].split()[0][0])
     except OSError:
         return "X"

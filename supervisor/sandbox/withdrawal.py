@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -39,9 +39,11 @@ from supervisor.sandbox.root_tree import RESOLVE_STRICT, parts_of
 
 # How long a freeze may take before the search begins all the same: unmounting is exact with or without it.
 FREEZE_S: Final = 0.02
-# How long killed holders get to be gone, and a whole killed session.
-GONE_S: Final = 0.5
+# How long killed holders get to be gone, and a whole killed session; a kill that takes longer hangs in the kernel.
+GONE_S: Final = 2.0
 SESSION_GONE_S: Final = 10.0
+# How long it may be held by nobody that can be found, such as a helper of ours that is about to end.
+TRANSIENT_S: Final = 0.01
 # Searches before the session is given up: the first thread of each process, then every thread, and once more.
 ROUNDS: Final = 3
 _PAUSE_S: Final = 0.0003
@@ -110,7 +112,7 @@ class Withdrawal:
         self._wanted = frozenset(wanted)
         self._left = [entry.mount_id for entry in self._all]
         self._stopped: set[int] = set()
-        self._killed = 0
+        self._killed: set[int] = set()
         self._ended = "unmounted"
         self.kept: list[int] = []
 
@@ -124,7 +126,7 @@ class Withdrawal:
             self._freeze()
             self._take_by_force()
         also = [entry.mount_id for entry in self._all if entry.mount_id not in self._wanted]
-        return {"event": "withdrawn", "ended": self._ended, "killed": self._killed, "also": also}
+        return {"event": "withdrawn", "ended": self._ended, "killed": len(self._killed), "also": also}
 
     # ---- what is mounted ----
 
@@ -217,24 +219,27 @@ class Withdrawal:
             sought = self._sought()
             killed, is_init = self._processes.kill_where(partial(_is_holder, sought=sought, threads=turn > 0))
             if killed:
-                self._killed += killed
+                self._killed |= killed
                 self._ended = "holders killed"
             if is_init:
                 break
-            if (killed or turn) and self._wait_done(GONE_S if killed else GONE_S / 10):
+            if self._wait_done(GONE_S if killed else TRANSIENT_S * turn, killed):
                 return
         self._end_session()
 
     def _is_done(self) -> bool:
         return self._unmount() and self._is_proved()
 
-    def _wait_done(self, timeout_s: float) -> bool:
+    def _wait_done(self, timeout_s: float, killed: Iterable[int] = ()) -> bool:
+        """Wait until all is proved; not longer than *killed* are dying, if somebody was."""
         deadline = time.monotonic() + timeout_s
-        while not self._is_done():
-            if time.monotonic() > deadline:
+        while True:
+            dying = not killed or any(self._processes.is_alive(number) for number in killed)
+            if self._is_done():
+                return True
+            if not dying or time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE_S)
-        return True
 
     def _end_session(self) -> None:
         self._ended = "session killed"
