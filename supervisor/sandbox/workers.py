@@ -2,7 +2,8 @@
 
 Forked from the launcher like a hand, since an exec would have to find the interpreter again. A worker imports its
 program first (third-party code is found in the directories that the launcher's starter named, in this child only);
-then everything goes: files, network, ids, capabilities. The program limits itself further, knowing what it needs.
+then everything goes: files, network, ids, capabilities. What it imports later is not there any more, such as a codec
+on first use. The program limits itself further, knowing what it needs.
 Standard library only.
 """
 
@@ -74,7 +75,8 @@ def start_worker(
         prctl.set_name(f"deskwarden-{name}"[:_NAME_BYTES])
         die_with_launcher(lifeline)
         gc.enable()
-        program.main(sock.detach())
+        # A second descriptor: what the program dies of is said on the first.
+        program.main(os.dup(sock.fileno()))
 
     child.run_guarded(sock, body)
 

@@ -143,17 +143,17 @@ def test_a_crowd_that_forks_and_passes_it_on_is_caught(agent: Live) -> None:
     folder = _granted(agent)
     agent.tell(f"""
 if os.fork() == 0:
-    end = time.monotonic() + 60
-    fd = os.open({str(folder)!r}, os.O_RDONLY)
-    for _ in range(6):
-        os.fork()
-    while time.monotonic() < end:
-        if os.fork():
-            os._exit(0)
-        try:
+    try:
+        end = time.monotonic() + 60
+        fd = os.open({str(folder)!r}, os.O_RDONLY)
+        for _ in range(6):
+            os.fork()
+        while time.monotonic() < end:
+            if os.fork():
+                os._exit(0)
             os.dup2(os.open({str(folder / "file")!r}, os.O_RDONLY), fd)
-        except OSError:
-            pass
+    finally:
+        os._exit(0)
 """)
     time.sleep(0.5)
     withdrawn = agent.withdraw(folder)

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from supervisor.daemon.bootstrap import enter_own_namespaces, start_launcher
@@ -24,6 +25,7 @@ from supervisor.linux.clone import CloneFlags, unshare
 from supervisor.sandbox import plan as planning
 from supervisor.sandbox import profile_source, seccomp_filter, wanted
 from supervisor.sandbox.plan import Command, Owner, Source, Stage, Surroundings, Terms
+from supervisor.sandbox.workers import PROGRAMS
 from supervisor.session.launch import base_name
 
 AGENT_UID = 1_900_000_777
@@ -44,7 +46,7 @@ class Driver:
             mount.set_propagation("/", mount.MS_REC | mount.MS_PRIVATE)
         self.place = f"{store}/place"
         os.mkdir(self.place)
-        self.control, self.launcher_pid = start_launcher(self.rootless)
+        self.control, self.launcher_pid = start_launcher(self.rootless, self.programs())
         ready = seqpacket.receive_json(self.control)
         assert ready is not None
         assert ready[0]["event"] == "ready", ready
@@ -110,6 +112,11 @@ class Driver:
         terms = Terms(self.profile, self.filter, session, "staged")
         owner = Owner(self.uid, self.gid, "owner", self.home)
         return planning.build(terms, owner, surroundings, sources, stages, command), fds
+
+    @staticmethod
+    def programs() -> Mapping[str, str]:
+        """The launcher's workers."""
+        return PROGRAMS
 
     def own_sources(self, fds: list[int]) -> list[Source]:
         """What a daemon would add to what the hand opened; the descriptors go to *fds*."""

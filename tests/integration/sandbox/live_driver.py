@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import sys
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -80,6 +81,10 @@ class LiveDriver(Driver):
         self.agents: dict[str, Agent] = {}
         self.mounted: dict[str, list[Mounted]] = {}
         self.ends: dict[str, asyncio.Event] = {}
+
+    @staticmethod
+    def programs() -> Mapping[str, str]:
+        return {"probe": "tests.integration.sandbox.probe_worker"}
 
     def own_sources(self, fds: list[int]) -> list[Source]:
         fds += [os.open(f"{self.store}/door", os.O_PATH), os.open(f"{self.store}/client", os.O_PATH)]
@@ -185,6 +190,20 @@ class LiveDriver(Driver):
             except DeskwardenError as error:
                 return "no running session" if "no running session" in error.message else error.message
         return "ended" if answer["ended"] else "done"
+
+    async def do_worker(self, program: str, uid: Any) -> dict[str, Any]:
+        """Start a worker; returns what it says of itself, and how it ended when it was hung up."""
+        ours, theirs = seqpacket.pair()
+        with ours, theirs:
+            answer, pidfds = await self.launcher.ask("worker", (theirs.fileno(),), program=program, uid=uid)
+            theirs.close()
+            said = await asyncio.to_thread(seqpacket.receive_json, ours)
+            name = _comm(str(answer["pid"])) if said and "ids" in said[0] else ""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wait_readable(pidfds[0]), 5)
+        seqpacket.close_all(pidfds)
+        status = await self.do_ended(f"worker-{program}")
+        return {"said": said[0] if said else None, "status": status, "name": name}
 
     async def do_running(self, session: str) -> bool:
         return session not in self.exits
