@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from supervisor.errors import LaunchError
@@ -24,6 +25,7 @@ _LINKS: Final = ("cwd", "root", "exe")
 # States of /proc/PID/stat in which a process runs no further: stopped, traced, dead.
 _AT_REST: Final = "TtZX"
 _DEAD: Final = ("Z", "X")
+_NAMESPACE: Final = "mnt:["
 _MAPS_FIELDS: Final = 6
 
 
@@ -50,6 +52,26 @@ class Sought:
     @property
     def points(self) -> list[bytes]:
         return list(self.mounts.values())
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """How a link begins that may lead to one of the mounts, or keep another mount namespace."""
+        return (*(os.fsdecode(point) for point in self.points), _NAMESPACE)
+
+
+class Depth(Enum):
+    """How closely a process is looked at.
+
+    Attributes:
+        LINKS: Its descriptors, directory, root and program; of the first thread, as the next one.
+        MAPPINGS: Its mappings too.
+        THREADS: Each thread: one may have descriptors or a directory of its own (unshare(2)). One that cannot be
+            looked at counts as a holder then: without root, a process can close its own (prctl(2)).
+    """
+
+    LINKS = 0
+    MAPPINGS = 1
+    THREADS = 2
 
 
 class Processes:
@@ -125,27 +147,26 @@ def is_at_rest(state: str) -> bool:
     return state in _AT_REST
 
 
-def holds(fd: int, sought: Sought, threads: bool) -> bool:
+def holds(fd: int, sought: Sought, depth: Depth) -> bool:
     """Return whether the process of /proc directory *fd* holds one of the mounts; the first finding ends the search.
 
     Args:
-        threads: Look at each thread: one may have descriptors or a directory of its own (unshare(2)). Then one that
-            cannot be looked at counts as a holder too: without root, a process can close its own (prctl(2)).
+        depth: How closely to look, since mappings cost as much as all the rest.
     """
     if is_elsewhere(fd, sought):
         return True
     try:
         # The first thread may have ended before the others.
-        deep = threads or _state(fd) in _DEAD
+        deep = depth is Depth.THREADS or _state(fd) in _DEAD
         tasks = [f"task/{name}/" for name in _names(fd, "task")] if deep else [""]
     except OSError:  # it has ended
         return False
     for task in tasks:
         try:
-            if _task_holds(fd, task, sought):
+            if _links_hold(fd, task, sought) or (depth is not Depth.LINKS and _maps(fd, task, sought)):
                 return True
         except PermissionError:
-            if threads and _state(fd, task) not in _DEAD:
+            if depth is Depth.THREADS and _state(fd, task) not in _DEAD:
                 return True
         except OSError:
             continue
@@ -164,7 +185,6 @@ def is_elsewhere(fd: int, sought: Sought) -> bool:
 
 def holds_namespace(fd: int, sought: Sought) -> bool:
     """Return whether a descriptor of the process keeps another mount namespace, where copies may be."""
-    own = f"mnt:[{sought.namespace}]"
     try:
         tasks = _names(fd, "task")
     except OSError:
@@ -174,23 +194,28 @@ def holds_namespace(fd: int, sought: Sought) -> bool:
             links = [link for _name, link, _table in _descriptors(fd, f"task/{task}/fd")]
         except OSError:
             continue
-        if any(link.startswith("mnt:[") and link != own for link in links):
+        if any(_is_namespace(link, sought) for link in links):
             return True
     return False
 
 
-def _task_holds(fd: int, task: str, sought: Sought) -> bool:
+def _links_hold(fd: int, task: str, sought: Sought) -> bool:
+    points = sought.starts
     for name in _LINKS:
         try:
             link = os.readlink(task + name, dir_fd=fd)
         except OSError:
             continue
-        if sought.may_be(os.fsencode(link)) and _lies_on(fd, task + name, sought):
+        if link.startswith(points) and _lies_on(fd, task + name, sought):
             return True
     for name, link, table in _descriptors(fd, f"{task}fd"):
-        if sought.may_be(os.fsencode(link)) and _lies_on(table, name, sought):
+        if link.startswith(points) and (_is_namespace(link, sought) or _lies_on(table, name, sought)):
             return True
-    return _maps(fd, task, sought)
+    return False
+
+
+def _is_namespace(link: str, sought: Sought) -> bool:
+    return link.startswith(_NAMESPACE) and link != f"{_NAMESPACE}{sought.namespace}]"
 
 
 def _descriptors(fd: int, path: str) -> Iterator[tuple[str, str, int]]:

@@ -27,6 +27,7 @@ from supervisor.sandbox import child
 from supervisor.sandbox.live_tree import enter
 from supervisor.sandbox.processes import (
     INIT,
+    Depth,
     Processes,
     Sought,
     holds,
@@ -44,8 +45,8 @@ GONE_S: Final = 2.0
 SESSION_GONE_S: Final = 10.0
 # How long it may be held by nobody that can be found, such as a helper of ours that is about to end.
 TRANSIENT_S: Final = 0.01
-# Searches before the session is given up: the first thread of each process, then every thread, and once more.
-ROUNDS: Final = 3
+# Searches before the session is given up; whom the last one kills is waited for.
+ROUNDS: Final = (Depth.LINKS, Depth.MAPPINGS, Depth.THREADS, Depth.THREADS)
 _PAUSE_S: Final = 0.0003
 
 
@@ -213,11 +214,11 @@ class Withdrawal:
         return answers
 
     def _take_by_force(self) -> None:
-        for turn in range(ROUNDS):
+        for turn, depth in enumerate(ROUNDS):
             if self._is_done():
                 return
             sought = self._sought()
-            killed, is_init = self._processes.kill_where(partial(_is_holder, sought=sought, threads=turn > 0))
+            killed, is_init = self._processes.kill_where(partial(holds, sought=sought, depth=depth))
             if killed:
                 self._killed |= killed
                 self._ended = "holders killed"
@@ -272,10 +273,6 @@ class Withdrawal:
         """Let go on what was stopped here; a control group is thawed by the launcher, who knows what else holds it."""
         if self._stopped and self._ended != "session killed":
             self._processes.resume(self._stopped)
-
-
-def _is_holder(fd: int, sought: Sought, threads: bool) -> bool:
-    return holds(fd, sought, threads) or holds_namespace(fd, sought)
 
 
 def _depth(entry: Mount, known: dict[int, Mount]) -> int:
