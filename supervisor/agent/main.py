@@ -164,11 +164,16 @@ def _wait(args: argparse.Namespace) -> int:
 def _answer(args: argparse.Namespace, states: Iterable[State], waits: bool) -> int:
     """Follow a request until it is decided, or people are asked and nobody wants to wait for them."""
     state = None
-    for state in states:
-        if state.is_final or (not waits and state.waiting_for):
-            break
-        if waits and state.waiting_for and not args.json:
-            print(f"{state.id}: waiting for {', '.join(state.waiting_for)}", file=sys.stderr, flush=True)
+    try:
+        for state in states:
+            if state.is_final or (not waits and state.waiting_for):
+                break
+            if waits and state.waiting_for and not args.json:
+                print(f"{state.id}: waiting for {', '.join(state.waiting_for)}", file=sys.stderr, flush=True)
+    except ServiceError as error:  # the request is still there: a daemon that restarted knows it
+        if state is not None:
+            error.next_step = f"deskwarden-agent wait {state.id}"
+        raise
     if state is None:
         name = getattr(args, "id", "")
         code, step = (UNDECIDED, f"deskwarden-agent wait {name}") if name else (FAILED, "deskwarden-agent have")

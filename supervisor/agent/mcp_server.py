@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from supervisor.agent.client import AgentClient
-from supervisor.agent.values import Ask, Explanation, Grant, Reason, State
+from supervisor.agent.mcp_models import (
+    Access,
+    Done,
+    Explained,
+    Outcome,
+    Started,
+    Type,
+    grant_of,
+    outcome_of,
+    reasons_of,
+)
+from supervisor.agent.values import Ask, Explanation, State
 from supervisor.errors import DeskwardenError
 
 # Clients give a tool about a minute; a person may take longer: the model calls again.
@@ -31,81 +42,9 @@ are granted them, for a limited time. Ask for the narrowest thing that does the 
 may read it. When something is denied, do not try to get it another way and do not repeat the same request: follow \
 next_steps. Give back what you no longer need."""
 
-Type = Annotated[
-    Literal["file:read", "file:write", "exec:run", "secret:use", "net:connect", "agent.call:spawn"],
-    Field(description="file:write includes reading, and is staged until the owner applies it"),
-]
 RequestId = Annotated[str, Field(description="request_id of an earlier request_access", max_length=64)]
 GrantId = Annotated[str, Field(description="grant_id from describe_access or request_access", max_length=64)]
 _T = TypeVar("_T")
-
-
-class Why(BaseModel):
-    """One reason."""
-
-    code: str = Field(description="stable word for programs")
-    text: str
-
-
-class GrantModel(BaseModel):
-    """Something you may use now."""
-
-    grant_id: str
-    type: str = Field(description="for example file:read")
-    target: str = Field(description="what was granted; it may be less than you asked for")
-    paths: list[str] = Field(description="where it is in your file system; use these paths")
-    is_copy: bool = Field(description="the files are a copy that vanishes when the grant ends")
-    expires_unix_s: int
-    uses_left: int = Field(description="0: without a count")
-
-
-class Outcome(BaseModel):
-    """Where a request is."""
-
-    status: Literal["granted", "denied", "waiting", "cancelled"]
-    request_id: str
-    reasons: list[Why] = Field(description="why it was denied, or why a person is asked")
-    next_steps: list[str] = Field(description="what you can do now, most useful first")
-    waiting_for: list[str] = Field(description="who has to answer, when status is waiting")
-    grant: GrantModel | None = None
-
-
-class Access(BaseModel):
-    """What you have."""
-
-    session: str
-    workspace: str
-    network: str = Field(description="off, profile or open")
-    purpose: str
-    grants: list[GrantModel]
-    open_requests: list[Outcome]
-    may_ask_for: list[str] = Field(description="type and target; other things are denied, or take more people")
-    somebody_answers: bool = Field(description="whether a person is there to answer a request")
-
-
-class Explained(BaseModel):
-    """Why a request is where it is."""
-
-    request_id: str
-    type: str
-    target: str
-    status: str
-    reasons: list[Why]
-    next_steps: list[str]
-    rules: list[str]
-
-
-class Started(BaseModel):
-    """Another agent that runs now."""
-
-    session: str
-    grants: list[GrantModel]
-
-
-class Done(BaseModel):
-    """It is done."""
-
-    released: str
 
 
 class _Tools:
@@ -124,8 +63,8 @@ class _Tools:
             workspace=access.workspace,
             network=access.network,
             purpose=access.purpose,
-            grants=[_grant(one) for one in access.grants],
-            open_requests=[_outcome(one) for one in access.open_requests],
+            grants=[grant_of(one) for one in access.grants],
+            open_requests=[outcome_of(one) for one in access.open_requests],
             may_ask_for=[f"{type_} {target}" for type_, target in access.askable],
             somebody_answers=access.is_attended,
         )
@@ -186,7 +125,7 @@ class _Tools:
             type=why.type,
             target=why.target,
             status=why.phase,
-            reasons=_reasons(why.reasons),
+            reasons=reasons_of(why.reasons),
             next_steps=list(why.next_steps),
             rules=list(why.rules),
         )
@@ -207,7 +146,7 @@ class _Tools:
                 agent, command, reason=reason, grants=grant_ids, duration_s=duration_seconds
             )
         )
-        return Started(session=child.session, grants=[_grant(one) for one in child.grants])
+        return Started(session=child.session, grants=[grant_of(one) for one in child.grants])
 
     def _ask(self, call: Callable[[AgentClient], _T]) -> _T:
         with self._lock:
@@ -228,43 +167,7 @@ def _last(states: Iterator[State], *, until_waiting: bool, request_id: str = "")
             break
     if state is None and not request_id:
         raise DeskwardenError("the broker did not answer in time", "call describe_access")
-    return _outcome(state or State(request_id, "", "", (), (), (), 0, None))
-
-
-def _outcome(state: State) -> Outcome:
-    status: Any = {"granted": "granted", "withdrawn": "cancelled", "denied": "denied", "lapsed": "denied"}
-    reasons = _reasons(state.reasons)
-    if state.phase == "lapsed" and not reasons:
-        reasons = [Why(code="lapsed", text="nobody answered in time")]
-    steps = list(state.next_steps)
-    if state.grant and state.grant.type == "secret:use":
-        steps.insert(0, f"in a shell: deskwarden-agent use {state.grant.id} | COMMAND (its value never comes here)")
-    if not state.is_final:
-        steps.insert(0, f"do other work, then wait_for_request {state.id}")
-    return Outcome(
-        status=status.get(state.phase, "waiting"),
-        request_id=state.id,
-        reasons=reasons,
-        next_steps=steps,
-        waiting_for=list(state.waiting_for),
-        grant=_grant(state.grant) if state.grant else None,
-    )
-
-
-def _reasons(reasons: tuple[Reason, ...]) -> list[Why]:
-    return [Why(code=one.code, text=one.text) for one in reasons]
-
-
-def _grant(grant: Grant) -> GrantModel:
-    return GrantModel(
-        grant_id=grant.id,
-        type=grant.type,
-        target=grant.target,
-        paths=list(grant.paths),
-        is_copy=grant.is_copy,
-        expires_unix_s=grant.expires_ns // 10**9,
-        uses_left=grant.uses_left,
-    )
+    return outcome_of(state or State(request_id, "", "", (), (), (), 0, None))
 
 
 def build(path: str) -> MCPServer[Any]:

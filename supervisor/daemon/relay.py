@@ -215,7 +215,11 @@ class _Pair:
 
     async def start(self, sock: socket.socket) -> None:
         """Begin to read what the agent sends."""
-        await self._loop.connect_accepted_socket(lambda: self._agent, sock)
+        try:
+            await self._loop.connect_accepted_socket(lambda: self._agent, sock)
+        except OSError:  # it went away meanwhile
+            sock.close()
+            self.abort()
         self._abort_if_over()
 
     def _abort_if_over(self) -> None:

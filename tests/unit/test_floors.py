@@ -159,6 +159,14 @@ def test_program_and_all_it_imports_is_standard_library_only(house: Graph, progr
     assert foreign_imports(house, reached(house, program)) == []
 
 
+def test_what_runs_in_the_sandbox_brings_nothing_of_the_daemon(house: Graph) -> None:
+    modules = {module for module in house if room_of(module) == "agent"}
+    ours = {name for module in modules for name in house[module] if name.split(".")[0] == "supervisor"} - modules
+    assert {name for name in ours if not name.startswith(("supervisor._proto.", "supervisor.agent"))} == {
+        "supervisor.errors"
+    }
+
+
 def small_house(root: Path, files: Mapping[str, str]) -> Graph:
     for name, text in files.items():
         path = root / "supervisor" / name

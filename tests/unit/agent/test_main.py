@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def test_a_withdrawn_request_is_126_for_who_waits(path: str, capsys: Captured) -
         (("request", "file:read", "/x", "--reason", "r", "--for", "soon"), "soon"),
         (("request", "file:read", "/x", "--reas", "r"), "--reason"),
         (("release", "gr0"), "gr0"),
+        (("have", "--", "ls"), "ls"),
     ],
 )
 def test_wrong_words_are_named_with_a_next_step(
@@ -134,6 +136,21 @@ def test_a_secret_goes_into_a_pipe_and_nowhere_else(path: str, capsys: Captured,
     assert kept.returncode == 125
     assert b"into a pipe only" in kept.stderr
     assert (tmp_path / "leak").read_bytes() == b""
+
+
+def test_who_waits_when_the_session_loses_its_broker_is_told_how_to_go_on(capsys: Captured) -> None:
+    name, path = house().open()
+    asked = len(house().door.records)
+
+    def end_it() -> None:
+        while len(house().door.records) == asked or not house().door.listening:
+            time.sleep(0.02)
+        house().end(name)
+
+    threading.Thread(target=end_it).start()
+    assert run(path, "request", "file:read", "/waits", "--reason", "r", "--wait") == 125
+    request = list(house().door.records)[-1]
+    assert f"\n  next: deskwarden-agent wait {request}\n" in capsys.readouterr().err
 
 
 def test_help_needs_neither_grpc_nor_a_broker() -> None:
