@@ -36,6 +36,11 @@ class Places:
         """The socket that starts sessions and answers the owner's verbs."""
         return f"{self.runtime}/launch.sock"
 
+    @property
+    def agents(self) -> str:
+        """The daemon's own directory for the sockets of sessions; each is shown in its sandbox only."""
+        return f"{self.runtime}/agents"
+
 
 SYSTEM_PLACES = Places("/run/deskwarden", "/var/lib/deskwarden")
 

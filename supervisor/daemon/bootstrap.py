@@ -99,6 +99,7 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
     if os.geteuid() != _service_account().pw_uid:
         raise RefusedError(f"--launcher is for the account {SERVICE_ACCOUNT}", "as root, leave --launcher out")
     lock_fd = _make_state(places, None)
+    _make_private(places.agents, None)
     listener, inode = _listen(places, None, None)
     launcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
@@ -146,6 +147,7 @@ def _make_runtime(places: Places, account: pwd.struct_passwd | None) -> None:
     os.makedirs(places.runtime, mode=0o700 if account is None else 0o755, exist_ok=True)
     if os.lstat(places.runtime).st_uid != os.geteuid():
         raise RefusedError(f"{places.runtime} belongs to another user", "remove it, or set XDG_RUNTIME_DIR")
+    _make_private(places.agents, account)
     if account is None:
         os.chmod(places.runtime, 0o700)
         return
@@ -154,13 +156,18 @@ def _make_runtime(places: Places, account: pwd.struct_passwd | None) -> None:
     os.chmod(places.runtime, 0o775)  # noqa: S103 - the group is the daemon's own
 
 
+def _make_private(path: str, account: pwd.struct_passwd | None) -> None:
+    """Make a directory that is the daemon's alone."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    os.chmod(path, 0o700)
+    if account is not None:
+        os.chown(path, account.pw_uid, account.pw_gid)
+
+
 def _make_state(places: Places, account: pwd.struct_passwd | None) -> int:
     """Make the state's directories, private; returns the lock on them (one daemon at a time)."""
     for path in (places.state, f"{places.state}/stores", f"{places.state}/logs"):
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        os.chmod(path, 0o700)
-        if account is not None:
-            os.chown(path, account.pw_uid, account.pw_gid)
+        _make_private(path, account)
     lock_fd = os.open(f"{places.state}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

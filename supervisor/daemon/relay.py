@@ -62,18 +62,21 @@ class Relay:
         self._internal = internal
         self._on_refused = on_refused or _log_refused
         self._doors: dict[str, _Door] = {}
+        self._listening: dict[str, socket.socket] = {}
         self._sessions: dict[str, str] = {}
         self.tasks = Tasks()
         self.statistics = Statistics()
 
-    def open(self, place: Place) -> str:
-        """Listen for the session of *place*; returns the socket's path, which somebody mounts into the sandbox.
+    def listen(self, session: str) -> str:
+        """Make the socket of a session; returns its path, which somebody mounts into the sandbox.
+
+        Who connects waits until `open` says where the session's processes are.
 
         Raises:
             LaunchError: The socket cannot be made, or that session has one.
         """
-        path = f"{self._directory}/{place.session}.sock"
-        if place.session in self._doors:
+        path = f"{self._directory}/{session}.sock"
+        if session in self._doors or session in self._listening:
             raise LaunchError(f"listen on {path}", 0, "this session has a socket")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -85,18 +88,35 @@ class Relay:
         except OSError as error:
             listener.close()
             raise LaunchError(f"listen on {path}", error.errno or 0, str(error)) from error
-        self._doors[place.session] = _Door(self, place, path, listener)
+        self._listening[session] = listener
+        return path
+
+    def open(self, place: Place) -> str:
+        """Hear the session of *place* from now on; returns the socket's path, which is made if it is not there.
+
+        Raises:
+            LaunchError: As `listen`.
+        """
+        if place.session not in self._listening:
+            self.listen(place.session)
+        path = f"{self._directory}/{place.session}.sock"
+        self._doors[place.session] = _Door(self, place, path, self._listening.pop(place.session))
         return path
 
     def close(self, session: str) -> None:
         """End a session's socket and its connections: no later call finds the session by them."""
+        listener = self._listening.pop(session, None)
+        if listener is not None:
+            listener.close()
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self._directory}/{session}.sock")
         door = self._doors.pop(session, None)
         if door:
             door.close()
 
     def close_all(self) -> None:
         """End every session's."""
-        for session in list(self._doors):
+        for session in [*self._doors, *self._listening]:
             self.close(session)
 
     def session_of(self, peer: str) -> str | None:

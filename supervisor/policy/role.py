@@ -1,19 +1,20 @@
 """Roles as data: what an agent may do by its role, for how long, and until when somebody vouches for it.
 
 A *template* says what a role is (agent-viewer); a *binding* gives it to agents of a team at a trust level, under the
-name ``agent-viewer:team-finance:low-trust``. Where bindings overlap, deny wins, then the most specific scope, then the
-first by name. A binding past its review date grants nothing; its denials stay.
+name ``agent-viewer:team-finance:low-trust``. Where bindings overlap, deny wins, then the most specific scope. A binding
+past its review date grants nothing; its denials stay.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal
 
 from supervisor.errors import UsageError
+from supervisor.policy import scope
 from supervisor.policy.capability import OPERATIONS, Capability, Kind
 from supervisor.policy.facts import RoleFacts
 
@@ -24,10 +25,6 @@ MAX_DURATION_S: Final = 366 * 86400
 BINDING: Final = re.compile(r"(agent-[a-z-]+):([a-z0-9-]+):(low|medium|high)-trust")
 _TEMPLATE: Final = re.compile(r"agent-[a-z-]+")
 _NEXT: Final = "deskwarden policy check DIR"
-
-# Does the first cover the second?  Of two that cover the same, is the first more specific (> 0), or less (< 0)?
-Covers = Callable[[Capability, Capability], bool]
-Compare = Callable[[Capability, Capability], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +78,27 @@ class Roles:
         raise UsageError(f"no role {name!r}", "deskwarden role list")
 
 
-def resolve(bindings: Iterable[Role], asked: Capability, now_s: int, covers: Covers, compare: Compare) -> RoleFacts:
-    """Return what the roles in *bindings* (those of this agent) say about *asked*.
+def resolve(bindings: Iterable[Role], asked: Capability, now_s: int) -> RoleFacts:
+    """Return what the roles in *bindings* (those of this agent) say about *asked*, by the rule of `scope.resolve`.
 
-    Args:
-        covers: `selector`'s: whether an entry covers what is asked.
-        compare: `selector`'s: which of two entries is more specific.
+    Of several that are equally specific the strictest terms hold: one that asks each time, then the shortest.
     """
     today = datetime.fromtimestamp(now_s, UTC).date()
-    best: tuple[Role, Scope] | None = None
-    for role in sorted(bindings, key=lambda role: role.binding):
-        for entry in role.scope:
-            if not covers(entry.capability, asked):
-                continue
-            if entry.effect == "deny":
-                return _facts(role, "deny")
-            if role.grants_on(today) and (best is None or compare(entry.capability, best[1].capability) > 0):
-                best = role, entry
-    return _facts(best[0], "allow") if best else RoleFacts()
+    given = {role.binding: role for role in bindings}
+    scopes = [
+        scope.Scope(entry.capability, entry.effect == "allow", role.binding)
+        for role in given.values()
+        for entry in role.scope
+        if entry.effect == "deny" or role.grants_on(today)
+    ]
+    ruling = scope.resolve(scopes, asked)
+    if not ruling.by:
+        return RoleFacts()
+    strictest = min(
+        (given[one.name] for one in ruling.by),
+        key=lambda role: (not role.requires_approval, role.duration_s, role.binding),
+    )
+    return _facts(strictest, "allow" if ruling.allowed else "deny")
 
 
 def _facts(role: Role, effect: Literal["allow", "deny"]) -> RoleFacts:

@@ -26,9 +26,9 @@ class Standing:
 
 
 def consent(name: str, owner: str, now_s: int) -> Standing:
-    """Return what a run without a manifest stands on: it declares nothing, so each request is a question to its owner."""
+    """Return what a run without a manifest stands on: it declares nothing, so each request is a question."""
     document = {
-        "schema": "deskwarden.agent-manifest/1",
+        "schema": "deskwarden.manifest/1",
         "name": name,
         "version": "0.0.0",
         "class_claim": "user-owned",

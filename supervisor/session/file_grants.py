@@ -89,7 +89,7 @@ class FileEnforcer:
         return items, empty
 
     async def _copied(self, grant: Grant, hand: Hand, fds: list[int]) -> tuple[list[Item], int]:
-        root = _root_of(grant.capability.selector)
+        root = root_of(grant.capability.selector)
         items = [
             {
                 "path": item.path,
@@ -136,7 +136,7 @@ class FileEnforcer:
             await hand.ask("drop_copy", (), _OPEN_DEADLINE_S, id=grant.id)
 
 
-def _root_of(selector: str) -> str:
+def root_of(selector: str) -> str:
     """Return the folder that a pattern's matches, or a single file, lie in."""
     if selector.endswith(_TREE):
         return selector.removesuffix(_TREE)

@@ -155,6 +155,7 @@ class SessionService:
             prepared, started = await self._launch(request, terms, owner, hand, agent, console)
             record = self._record(request, terms, owner, agent, prepared, started)
             session = Session(record, self._state, Execution(console), prepared.plan, profile, started.mounts)
+            session.roots.add(started.pid)
             self._state.put(record)
         except BaseException:
             if await launch.end(self._launcher, session_id):
@@ -314,7 +315,8 @@ class SessionService:
         session.execs[key] = execution
         try:
             try:
-                _answer, pidfds = await self._launcher.ask("exec", (theirs.fileno(),), id=session.record.id, exec=key)
+                answer, pidfds = await self._launcher.ask("exec", (theirs.fileno(),), id=session.record.id, exec=key)
+                session.roots.add(int(answer["pid"]))
             finally:
                 theirs.close()
             seqpacket.close_all(pidfds)

@@ -44,6 +44,8 @@ class Session:
     profile: Profile
     mounts: int
     execs: dict[str, Execution] = field(default_factory=dict)
+    # The first process of the session and of each `exec` in it, as pids here: whose descendants are the agent's.
+    roots: set[int] = field(default_factory=set)
     on_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def change(self, **fields: object) -> None:

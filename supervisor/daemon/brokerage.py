@@ -1,0 +1,82 @@
+"""The broker with everything around it, composed: policy worker, store, enforcers, relay, the agents' gRPC service."""
+
+from __future__ import annotations
+
+import logging
+
+from supervisor.broker.agent_access import AgentAccess
+from supervisor.broker.broker import Broker
+from supervisor.broker.people import Directory
+from supervisor.broker.store import Store
+from supervisor.daemon.agent_service import AgentServer
+from supervisor.daemon.agents import Agents
+from supervisor.daemon.bootstrap import Foundation
+from supervisor.daemon.judge import Judge
+from supervisor.daemon.policy_client import WorkerEngine
+from supervisor.daemon.relay import Relay
+from supervisor.policy.bundle_source import Bundle
+from supervisor.policy.capability import Capability, Kind
+from supervisor.policy.role import Roles, parse_roles
+from supervisor.policy.worker_filter import compile_worker_filter
+from supervisor.session.file_grants import FileEnforcer
+from supervisor.session.file_resolver import FileResolver
+from supervisor.session.hands import Hands
+from supervisor.session.launcher_client import LauncherClient
+from supervisor.session.service import SessionService
+from supervisor.session.workers import Worker
+
+_logger = logging.getLogger(__name__)
+
+
+class Brokerage:
+    """All that lets agents ask, and people answer."""
+
+    def __init__(
+        self,
+        foundation: Foundation,
+        service: SessionService,
+        launcher: LauncherClient,
+        hands: Hands,
+        bundle: Bundle,
+    ) -> None:
+        places, rootless = foundation.places, foundation.rootless
+        self._bundle = bundle
+        self._roles: Roles = parse_roles(bundle.roles)
+        self._store = Store(f"{places.state}/broker.db")
+        worker = Worker(launcher, "policy", service.uids)
+        self._engine = WorkerEngine(worker.start, worker.kill, compile_worker_filter())
+        self._judge = Judge(self._engine, lambda: self._roles.bindings)
+        self.broker = Broker(
+            self._store,
+            self._judge,
+            {Kind.FILE: FileResolver(hands, service, (places.state, places.runtime))},
+            {Kind.FILE: FileEnforcer(launcher, hands, service, rootless)},
+            Directory(),
+            service.end_for,
+        )
+        internal = f"{places.agents}/internal"
+        self._relay = Relay(places.agents, internal)
+        self._server = AgentServer(AgentAccess(self.broker, self._askable), self._relay.session_of, internal)
+        service.observer = Agents(self.broker, self._judge, self._relay)
+
+    async def start(self) -> None:
+        """Load the policy, end what a daemon that died left, and listen.
+
+        Raises:
+            DeskwardenError: Without a policy or a record nothing is granted, so the daemon does not start.
+        """
+        await self._engine.load(self._bundle)
+        await self.broker.start()
+        await self._server.start()
+        _logger.info("policy %s", self._engine.revision)
+
+    async def stop(self) -> None:
+        """End everything; sessions have ended before."""
+        self._relay.close_all()
+        await self._server.stop()
+        await self.broker.stop()
+        self._engine.close()
+        self._store.close()
+
+    def _askable(self, session_id: str) -> tuple[Capability, ...]:
+        return tuple(entry.capability for entry in self._judge.standing_of(session_id).manifest.entries)
