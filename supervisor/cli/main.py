@@ -45,11 +45,13 @@ VERBS = {
     "why": "why",
     "profile": "profile",
     "manifest": "manifest",
+    "policy": "policy",
+    "role": "role",
     "status": "status",
     "doctor": "doctor",
 }
 _LATER = {
-    "the broker": "policy role recert break-glass secret config",
+    "the broker": "recert break-glass secret config",
     "the network door": "net",
     "telemetry and audit": "events audit replay",
     "posture and the control plane": "posture enroll unenroll quarantine",

@@ -81,6 +81,12 @@ def lint(bundle: Bundle) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def rule_names(tree: Any) -> tuple[str, list[str]]:
+    """Return the package of a module, and the names of its plain rules in order."""
+    heads = (rule["Spec"]["head"].get("Compr") for rule in tree["rules"] if "Spec" in rule)
+    return _path(tree["package"]["refr"]), [_path(head["refr"]) for head in heads if head]
+
+
 def _is_default_decision(rule: Any) -> bool:
     return bool("Default" in rule and _path(rule["Default"]["refr"]) == "decision")
 
