@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,7 @@ def agent(driver: Live) -> Iterator[Live]:
         driver.ask("ended", session=session)
 
 
-def _granted(agent: Live, **fields: object) -> Path:
+def _granted(agent: Live, **fields: Any) -> Path:
     folder = agent.folder()
     with open("/bin/sleep", "rb") as file:
         (folder / "sleep").write_bytes(file.read())

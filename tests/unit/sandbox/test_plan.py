@@ -181,6 +181,25 @@ def test_landlock_lets_only_the_named_places_be_written() -> None:
     assert rules["/"] == "read"
 
 
+def test_the_daemons_door_and_client_have_their_one_place_whatever_their_source_says() -> None:
+    own = (Source("/etc/shadow", "socket", "door", 8), Source("/usr", "directory", "client", 11))
+    plan = _plan(sources=(*SOURCES, *own))
+    binds = {item.source: item for item in plan.operations if isinstance(item, Bind)}
+    assert (binds[8].path, binds[8].read_only, binds[8].idmap) == ("/run/deskwarden/agent.sock", True, None)
+    assert (binds[11].path, binds[11].read_only, binds[11].recursive) == ("/run/deskwarden/client", True, True)
+    assert not any(isinstance(item, Bind) and item.source in (8, 11) for item in plan.base)
+    assert "/etc/shadow" not in dict(plan.landlock)
+    assert planning.search_path("/usr/bin", (*SOURCES, *own), HOME).endswith(":/run/deskwarden/client/bin")
+    assert "deskwarden" not in planning.search_path("/usr/bin", SOURCES, HOME)
+
+
+def test_a_grant_is_shown_as_a_launch_shows_it() -> None:
+    source = Source(f"{WORK}/lib/deep", "directory", "read", 5)
+    assert planning.area(source, None, 6, False, 9) == _overlay(_plan(), source.path)
+    staged = planning.area(Source(WORK, "directory", "read", 4), 7, 6, False, 9)
+    assert staged == _overlay(_plan(), WORK)
+
+
 def test_without_a_memory_controller_the_limit_is_an_rlimit() -> None:
     profile = profile_source.load_profile("coding")
     assert planning.limits(profile, SYSTEM).values["data"] == profile.limits.memory_bytes
