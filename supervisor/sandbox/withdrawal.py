@@ -48,6 +48,7 @@ TRANSIENT_S: Final = 0.01
 # Searches before the session is given up; whom the last one kills is waited for.
 ROUNDS: Final = (Depth.LINKS, Depth.MAPPINGS, Depth.THREADS, Depth.THREADS)
 _PAUSE_S: Final = 0.0003
+_HASTE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ def start_withdrawal(sock: socket.socket, site: Site) -> NoReturn:
     """Take back the mounts that the message on *sock* names; answer how it ended. The launcher thaws afterwards."""
 
     def body() -> None:
+        with contextlib.suppress(OSError):  # rootless it may not: the bound is for a busy machine too
+            os.nice(-_HASTE)
         child.reset({sock.fileno(), site.pidfd, *([site.group_fd] if site.group_fd >= 0 else [])})
         plan, fds = child.receive_plan(sock)
         seqpacket.close_all(list(fds.values()))
