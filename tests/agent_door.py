@@ -163,7 +163,9 @@ class House:
         self.door = MemoryDoor()
         self.refused: list[tuple[str, str]] = []
         self._numbers = itertools.count(1)
+        self.errors: list[dict[str, Any]] = []
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda _, context: self.errors.append(context))
         threading.Thread(target=self._loop.run_forever, daemon=True, name="house").start()
         internal = f"{self.directory}/internal.sock"
         self.relay = Relay(self.directory, internal, lambda *seen: self.refused.append(seen))

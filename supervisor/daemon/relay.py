@@ -182,10 +182,6 @@ class _Door:
         self._loop.call_later(seconds, self._listen)
 
     def _accept(self) -> None:
-        wait = self._accepts.take(1)
-        if wait:
-            self._rest(wait)
-            return
         try:
             sock, _ = self._listener.accept()
         except BlockingIOError:
@@ -194,6 +190,9 @@ class _Door:
             _logger.warning("accept on %s: %s", self._path, error)
             self._rest(0.2)
             return
+        wait = self._accepts.take(1)
+        if wait:
+            self._rest(wait)
         try:
             if len(self.pairs) >= MAX_CONNECTIONS:
                 raise RefusedError(f"{MAX_CONNECTIONS} connections are open")

@@ -45,6 +45,7 @@ class Side(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._against: set[str] = set()
         self._full = False
+        self._is_lost = False
         self._other: Side | None = None
 
     def attach(self, other: Side) -> None:
@@ -79,6 +80,7 @@ class Side(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
         self._on_lost()
 
     def pause_writing(self) -> None:
@@ -115,5 +117,5 @@ class Side(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once."""
-        if self._transport:
+        if self._transport and not self._is_lost:  # asyncio takes no abort after that
             self._transport.abort()

@@ -23,7 +23,6 @@ from supervisor.daemon import relay, splice
 from supervisor.daemon.agent_service import MAX_IN_FLIGHT
 from supervisor.daemon.peer import Place, check
 from supervisor.daemon.relay import MAX_CONNECTIONS, PREFACE
-from supervisor.daemon.splice import Budget
 from supervisor.errors import RefusedError, ServiceError, UsageError
 from tests.agent_door import House, house
 
@@ -52,6 +51,7 @@ def place() -> Iterator[House]:
     with AgentClient(path) as client:
         assert client.describe().session == name
     house().end(name)
+    assert house().errors == []
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -256,10 +256,19 @@ def test_a_flood_of_bytes_is_slowed_to_its_budget(place: House, monkeypatch: pyt
         assert time.monotonic() - began > 0.5
 
 
-def test_a_budget_counts_what_is_owed() -> None:
-    budget = Budget(100.0, 10.0)
-    assert budget.take(10) == 0.0
-    assert 0.4 < budget.take(50) <= 0.5
+def test_what_closed_is_swept_without_an_error(place: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "CLOSING_S", 0.1)
+    name, path = place.open()
+    with AgentClient(path) as client:
+        client.describe()
+    with connect(path) as silent, connect(path) as half:
+        silent.sendall(PREFACE + SETTINGS)
+        half.sendall(PREFACE + SETTINGS)
+        assert half.recv(9)
+        half.shutdown(socket.SHUT_WR)
+        assert is_closed(half)
+    wait_until(lambda: name not in place.relay._sessions.values())
+    time.sleep(0.5)
 
 
 def test_buffers_of_who_does_not_read_are_bounded(place: House) -> None:
