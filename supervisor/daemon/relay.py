@@ -18,8 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from supervisor.daemon.connection import Connection
 from supervisor.daemon.peer import Place, check
-from supervisor.daemon.splice import CLOSING_S, Budget, Side
+from supervisor.daemon.splice import Budget
 from supervisor.errors import LaunchError, RefusedError
 from supervisor.session.tasks import Tasks
 
@@ -31,8 +32,6 @@ MAX_CONNECTIONS: Final = 32
 ACCEPTS: Final = (32.0, 64.0)
 # A call is about 200 bytes, with its reason 1 KB: a hundred a second, after a burst.
 BYTES: Final = (131072.0, 1048576.0)
-PREFACE_S: Final = 5.0
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _BACKLOG: Final = 64
 _PEER: Final = "unix-abstract:"
 
@@ -167,7 +166,7 @@ class _Door:
         self._loop = asyncio.get_running_loop()
         self._accepts = Budget(*ACCEPTS)
         self.budget = Budget(*BYTES)
-        self.pairs: set[_Pair] = set()
+        self.pairs: set[Connection] = set()
         self._open = True
         self._listen()
 
@@ -203,9 +202,13 @@ class _Door:
             return
         self._relay.count(accepted=1, connections=1)
         sock.setblocking(False)
-        pair = _Pair(self._relay, self, self._place.session)
+        pair = Connection(self._relay, self._place.session, self.budget, self._ended)
         self.pairs.add(pair)
         self._relay.tasks.spawn(pair.start(sock), "agent connection", may_fail=True)
+
+    def _ended(self, pair: Connection) -> None:
+        self.pairs.discard(pair)
+        self._relay.count(connections=-1)
 
     def close(self) -> None:
         self._open = False
@@ -215,101 +218,6 @@ class _Door:
             os.unlink(self._path)
         for pair in list(self.pairs):
             pair.abort()
-
-
-class _Pair:
-    """One connection: the agent's end and the server's."""
-
-    def __init__(self, relay: Relay, door: _Door, session: str) -> None:
-        self._relay = relay
-        self._door = door
-        self._session = session
-        self._name = ""
-        self._head = bytearray()
-        self._over = False
-        self._loop = asyncio.get_running_loop()
-        self._agent = Side(self._from_agent, self._lost, door.budget)
-        self._server = Side(self._from_server, self._lost)
-        self._timer = self._loop.call_later(PREFACE_S, self._late)
-
-    async def start(self, sock: socket.socket) -> None:
-        """Begin to read what the agent sends."""
-        try:
-            await self._loop.connect_accepted_socket(lambda: self._agent, sock)
-        except OSError:  # it went away meanwhile
-            sock.close()
-            self.abort()
-        self._abort_if_over()
-
-    def _abort_if_over(self) -> None:
-        """Close what was connected while the other end, or the session, ended."""
-        if self._over:
-            self.abort()
-
-    def _late(self) -> None:
-        self._relay.refuse(self._session, f"no HTTP/2 preface within {PREFACE_S:.0f} s")
-        self.abort()
-
-    def _from_agent(self, data: bytes) -> None:
-        if self._server.is_connected:
-            self._server.write(data)
-            return
-        begun = len(self._head) >= len(PREFACE)
-        self._head += data
-        seen = bytes(self._head[: len(PREFACE)])
-        if not PREFACE.startswith(seen):
-            self._relay.refuse(self._session, f"what was sent is no HTTP/2: {seen[:8]!r}")
-            self.abort()
-        elif len(seen) == len(PREFACE) and not begun:
-            self._timer.cancel()
-            self._agent.hold("connecting")
-            self._relay.tasks.spawn(self._connect(), "agent connection", may_fail=True)
-
-    async def _connect(self) -> None:
-        upstream, self._name = self._relay.bind(self._session)
-        try:
-            await self._relay.reach(upstream)
-            if self._over:
-                raise ConnectionAbortedError
-            await self._loop.create_unix_connection(lambda: self._server, sock=upstream)
-        except OSError as error:
-            upstream.close()
-            if not self._over:
-                _logger.warning("agent service: %s", error)
-            self.abort()
-            return
-        self._server.write(bytes(self._head))
-        self._head.clear()
-        self._server.attach(self._agent)
-        self._agent.attach(self._server)
-        self._agent.go_on("connecting")
-        self._abort_if_over()
-
-    def _from_server(self, data: bytes) -> None:
-        self._agent.write(data)
-
-    def _lost(self) -> None:
-        """One end closed: the other gets what is under way to it, and is closed."""
-        if not self._over:
-            self._end()
-            self._agent.close()
-            self._server.close()
-            self._loop.call_later(CLOSING_S, self.abort)
-
-    def abort(self) -> None:
-        """Close both ends at once."""
-        self._end()
-        self._agent.abort()
-        self._server.abort()
-
-    def _end(self) -> None:
-        """Forget whose connection it is, before the server can learn that it ended."""
-        self._timer.cancel()
-        self._relay.forget(self._name)
-        if not self._over:
-            self._over = True
-            self._door.pairs.discard(self)
-            self._relay.count(connections=-1)
 
 
 def _log_refused(session: str, reason: str) -> None:

@@ -19,10 +19,11 @@ from supervisor._proto.deskwarden.v1 import agent_pb2, agent_pb2_grpc, types_pb2
 from supervisor.agent.client import AgentClient
 from supervisor.agent.values import Ask, DeskwardenDenied
 from supervisor.broker.agent_door import Phase
-from supervisor.daemon import relay, splice
+from supervisor.daemon import connection, relay, splice
 from supervisor.daemon.agent_service import MAX_IN_FLIGHT
+from supervisor.daemon.connection import PREFACE
 from supervisor.daemon.peer import Place, check
-from supervisor.daemon.relay import MAX_CONNECTIONS, PREFACE
+from supervisor.daemon.relay import MAX_CONNECTIONS
 from supervisor.errors import RefusedError, ServiceError, UsageError
 from tests.agent_door import House, house
 
@@ -207,7 +208,7 @@ def test_malformed_frames_end_that_connection_only(
 
 
 def test_who_sends_the_preface_by_drops_is_closed_in_time(place: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "PREFACE_S", 0.5)
+    monkeypatch.setattr(connection, "PREFACE_S", 0.5)
     name, path = place.open()
     with connect(path) as sock:
         sock.sendall(PREFACE[:3])
@@ -257,7 +258,7 @@ def test_a_flood_of_bytes_is_slowed_to_its_budget(place: House, monkeypatch: pyt
 
 
 def test_what_closed_is_swept_without_an_error(place: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "CLOSING_S", 0.1)
+    monkeypatch.setattr(connection, "CLOSING_S", 0.1)
     name, path = place.open()
     with AgentClient(path) as client:
         client.describe()
@@ -285,7 +286,7 @@ def test_buffers_of_who_does_not_read_are_bounded(place: House) -> None:
         assert all(size <= splice.BUFFER_BYTES + splice.CHUNK_BYTES for size in held)
 
 
-def _pairs(place: House) -> list[relay._Pair]:
+def _pairs(place: House) -> list[connection.Connection]:
     return [pair for door in place.relay._doors.values() for pair in door.pairs]
 
 
