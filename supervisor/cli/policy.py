@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from supervisor.cli.terminal import escape_text
+from supervisor.plain_text import escape_text
 from supervisor.errors import UsageError
 from supervisor.policy.bundle_lint import check_bundle, rule_names
 from supervisor.policy.bundle_source import MATRIX_FILE, Bundle, default_directory, read_bundle
