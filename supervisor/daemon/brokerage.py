@@ -14,10 +14,14 @@ from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.judge import Judge
 from supervisor.daemon.policy_client import WorkerEngine
 from supervisor.daemon.relay import Relay
+from supervisor.policy import sensitivity
 from supervisor.policy.bundle_source import Bundle
 from supervisor.policy.capability import Capability, Kind
+from supervisor.policy.classifier import SYSTEM_CALLS
 from supervisor.policy.role import Roles, parse_roles
-from supervisor.policy.worker_filter import compile_worker_filter
+from supervisor.policy.worker_filter import CALLS, compile_calls
+from supervisor.session.agent_ids import AgentIds
+from supervisor.session.classifier import Classifier
 from supervisor.session.file_grants import FileEnforcer
 from supervisor.session.file_resolver import FileResolver
 from supervisor.session.hands import Hands
@@ -37,19 +41,23 @@ class Brokerage:
         service: SessionService,
         launcher: LauncherClient,
         hands: Hands,
+        uids: AgentIds,
         bundle: Bundle,
     ) -> None:
         places, rootless = foundation.places, foundation.rootless
+        lender = None if rootless else uids
         self._bundle = bundle
         self._roles: Roles = parse_roles(bundle.roles)
         self._store = Store(f"{places.state}/broker.db")
-        worker = Worker(launcher, "policy", service.uids)
-        self._engine = WorkerEngine(worker.start, worker.kill, compile_worker_filter())
+        worker = Worker(launcher, "policy", lender)
+        self._engine = WorkerEngine(worker.start, worker.kill, compile_calls(CALLS))
+        rules = sensitivity.default_rules()
+        self._classifier = Classifier(Worker(launcher, "classifier", lender), compile_calls(SYSTEM_CALLS), rules.markers)
         self._judge = Judge(self._engine, lambda: self._roles.bindings)
         self.broker = Broker(
             self._store,
             self._judge,
-            {Kind.FILE: FileResolver(hands, service, (places.state, places.runtime))},
+            {Kind.FILE: FileResolver(hands, service, self._classifier, rules, (places.state, places.runtime))},
             {Kind.FILE: FileEnforcer(launcher, hands, service, rootless)},
             Directory(),
             service.end_for,
@@ -57,6 +65,7 @@ class Brokerage:
         internal = f"{places.agents}/internal"
         self._relay = Relay(places.agents, internal)
         self._server = AgentServer(AgentAccess(self.broker, self._askable), self._relay.session_of, internal)
+        hands.living_grants = self._living_grants
         service.observer = Agents(self.broker, self._judge, self._relay)
 
     async def start(self) -> None:
@@ -76,7 +85,12 @@ class Brokerage:
         await self._server.stop()
         await self.broker.stop()
         self._engine.close()
+        self._classifier.close()
         self._store.close()
+
+    def _living_grants(self, owner_uid: int) -> list[str]:
+        tickets = self.broker.grants.in_force()
+        return [one.grant.id for one in tickets if one.grant is not None and one.party.owner_uid == owner_uid]
 
     def _askable(self, session_id: str) -> tuple[Capability, ...]:
         return tuple(entry.capability for entry in self._judge.standing_of(session_id).manifest.entries)

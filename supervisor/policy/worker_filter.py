@@ -7,6 +7,7 @@ a library that merely tries something (isatty, a clock) goes on.
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Final
 
 from supervisor.seccomp_program import RET_ALLOW, SeccompProgram, check_machine, ret_errno
@@ -24,15 +25,15 @@ CALLS: Final[tuple[str, ...]] = (
 _PROT_EXEC: Final = 4
 
 
-def compile_worker_filter(machine: str = "") -> bytes:
-    """Return the program for this machine, an array of struct sock_filter.
+def compile_calls(calls: Sequence[str], machine: str = "") -> bytes:
+    """Return the program that allows *calls* on this machine, an array of struct sock_filter.
 
     Raises:
         LayerMissingError: No libseccomp, or a machine without a reviewed list.
     """
     check_machine(machine or platform.machine())
     program = SeccompProgram(ret_errno("EPERM"), {})
-    for name in CALLS:
+    for name in calls:
         if name in ("mmap", "mprotect"):  # no memory that code could be written to and run from
             program.add(name, RET_ALLOW, ((2, _PROT_EXEC, 0),))
         else:

@@ -83,6 +83,8 @@ class Hands:
         self._starting: dict[int, asyncio.Lock] = {}
         self._running: dict[int, Hand] = {}
         self._tasks = Tasks()
+        # The grants in force of an owner: their copies are kept when a hand starts anew.
+        self.living_grants: Callable[[int], list[str]] = lambda _uid: []
 
     async def of(self, uid: int, gid: int) -> Hand:
         """Return the owner's hand, starting one when there is none."""
@@ -108,7 +110,8 @@ class Hands:
         hand = Hand(uid, pid, fds[0], Channel(ours), store_fd, lambda: self._end(f"hand{uid}/{pid}"))
         self._running[pid] = hand
         await hand.ask("store", (store_fd,), OPEN_DEADLINE_S)
-        await hand.ask("recover")  # what a crash left half applied becomes wholly old or wholly new
+        # What a crash left half applied becomes wholly old or wholly new; no grant of an earlier hand is in force.
+        await hand.ask("recover", grants=self.living_grants(uid))
         return hand
 
     def _end(self, key: str) -> None:

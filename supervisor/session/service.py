@@ -83,6 +83,7 @@ class SessionService:
         logs: str,
         layers: tuple[LayerState, ...],
         profiles: Profiles,
+        uids: AgentIds,
     ) -> None:
         self._launcher = launcher
         self._hands = hands
@@ -91,7 +92,7 @@ class SessionService:
         self._logs = logs
         self._layers = layers
         self._profiles = profiles
-        self._ids = AgentIds()
+        self._ids = uids
         self._idmaps: dict[tuple[int, int, int], int] = {}
         self._live: dict[str, Session] = {}
         # Closing the last descriptor of a mount namespace writes staged files back: as many at once as disks take.
