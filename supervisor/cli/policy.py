@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from supervisor.plain_text import escape_text
 from supervisor.errors import UsageError
+from supervisor.plain_text import escape_text
 from supervisor.policy.bundle_lint import check_bundle, rule_names
 from supervisor.policy.bundle_source import MATRIX_FILE, Bundle, default_directory, read_bundle
 from supervisor.policy.matrix import Scenario, read_matrix, run_matrix

@@ -20,7 +20,6 @@ from supervisor.policy.capability import Capability, Kind
 from supervisor.policy.classifier import SYSTEM_CALLS
 from supervisor.policy.role import Roles, parse_roles
 from supervisor.policy.worker_filter import CALLS, compile_calls
-from supervisor.session.agent_ids import AgentIds
 from supervisor.session.classifier import Classifier
 from supervisor.session.file_grants import FileEnforcer
 from supervisor.session.file_resolver import FileResolver
@@ -41,18 +40,19 @@ class Brokerage:
         service: SessionService,
         launcher: LauncherClient,
         hands: Hands,
-        uids: AgentIds,
         bundle: Bundle,
     ) -> None:
         places, rootless = foundation.places, foundation.rootless
-        lender = None if rootless else uids
+        lender = None if rootless else service.uids
         self._bundle = bundle
         self._roles: Roles = parse_roles(bundle.roles)
         self._store = Store(f"{places.state}/broker.db")
         worker = Worker(launcher, "policy", lender)
         self._engine = WorkerEngine(worker.start, worker.kill, compile_calls(CALLS))
         rules = sensitivity.default_rules()
-        self._classifier = Classifier(Worker(launcher, "classifier", lender), compile_calls(SYSTEM_CALLS), rules.markers)
+        self._classifier = Classifier(
+            Worker(launcher, "classifier", lender), compile_calls(SYSTEM_CALLS), rules.markers
+        )
         self._judge = Judge(self._engine, lambda: self._roles.bindings)
         self.broker = Broker(
             self._store,

@@ -48,6 +48,7 @@ class WorkerEngine:
         self._numbers = itertools.count(1)
         self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
         self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._changing = asyncio.Lock()  # a load and a restart never mix
         self._tasks = Tasks()
         self._closed = False
         self.restarts = 0
@@ -64,10 +65,11 @@ class WorkerEngine:
             RefusedError: It is broken. The one that was loaded before goes on answering.
             EngineError: The worker died or does not answer; it is started again with the bundle it had.
         """
-        if self._channel is None:
-            await self._connect()
-        await self._load(bundle)
-        self._bundle = bundle
+        async with self._changing:
+            if self._channel is None:
+                await self._connect()
+            await self._load(bundle)
+            self._bundle = bundle
 
     async def evaluate(self, document: bytes) -> bytes:
         """Return the decision's JSON; see `Engine`."""
@@ -92,9 +94,11 @@ class WorkerEngine:
                 raise EngineError("the policy worker could not confine itself", _NEXT)
         except (OSError, TimeoutError) as error:
             channel.close()
+            self._kill()
             raise EngineError(f"the policy worker does not start: {str(error) or 'too slow'}", _NEXT) from error
         except BaseException:
             channel.close()
+            self._kill()
             raise
         self._channel = channel
         # One standing reader: registering for each answer costs more than evaluating a small policy.
@@ -180,21 +184,20 @@ class WorkerEngine:
                 future.set_exception(EngineError(why, _NEXT))
 
     async def _restart(self) -> None:
-        bundle = self._bundle
         for pause_s in itertools.chain(_BACK_OFF_S, itertools.repeat(_BACK_OFF_S[-1])):
             await asyncio.sleep(pause_s)
-            if self._closed or self._channel is not None:
-                return
-            self.restarts += 1
-            try:
-                await self._connect()
-                if bundle is not None:
-                    await self._load(bundle)
-            except (EngineError, RefusedError, OSError) as error:
-                _logger.warning("policy worker: %s", error)
-                self._drop("the policy worker does not start")
-                continue
-            return
+            async with self._changing:
+                if self._closed or self._channel is not None:
+                    return
+                self.restarts += 1
+                try:
+                    await self._connect()
+                    if self._bundle is not None:
+                        await self._load(self._bundle)
+                    return
+                except (EngineError, RefusedError, OSError) as error:
+                    _logger.warning("policy worker: %s", error)
+                    self._drop("the policy worker does not start")
 
 
 class _AnsweredError(EngineError):

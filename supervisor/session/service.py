@@ -83,7 +83,6 @@ class SessionService:
         logs: str,
         layers: tuple[LayerState, ...],
         profiles: Profiles,
-        uids: AgentIds,
     ) -> None:
         self._launcher = launcher
         self._hands = hands
@@ -92,7 +91,7 @@ class SessionService:
         self._logs = logs
         self._layers = layers
         self._profiles = profiles
-        self._ids = uids
+        self.uids = AgentIds()
         self._idmaps: dict[tuple[int, int, int], int] = {}
         self._live: dict[str, Session] = {}
         # Closing the last descriptor of a mount namespace writes staged files back: as many at once as disks take.
@@ -148,7 +147,7 @@ class SessionService:
         session_id, profile = terms.session_id, terms.profile
         log_path = f"{self._logs}/{session_id}.log"
         console = Console(Log(log_path))
-        agent_uid = self._ids.lend() if own_uid else owner.uid
+        agent_uid = self.uids.lend() if own_uid else owner.uid
         ended = self._starting[session_id] = asyncio.get_running_loop().create_future()
         started: Started | None = None
         try:
@@ -169,7 +168,7 @@ class SessionService:
             await console.close()
             _remove_log(log_path)
             if own_uid:
-                self._ids.give_back(agent_uid)
+                self.uids.give_back(agent_uid)
             self.spawn(self._remove_stage(hand, session_id), f"remove the stage of {session_id}")
             raise
         self._live[session_id] = session
@@ -268,7 +267,7 @@ class SessionService:
         terms = await self._terms(request, hand, owner)
         console = Console(None)
         agent_ends = console.make_pipes()
-        agent_uid = owner.uid if self._machine.rootless else self._ids.lend()
+        agent_uid = owner.uid if self._machine.rootless else self.uids.lend()
         try:
             agent = Agent(agent_uid, None if self._machine.rootless else await self._idmap(owner, agent_uid))
             prepared = await launch.prepare(request, terms, owner, hand, self._machine, agent, agent_ends)
@@ -278,7 +277,7 @@ class SessionService:
             seqpacket.close_all(list(agent_ends))
             await console.close()
             if not self._machine.rootless:
-                self._ids.give_back(agent_uid)
+                self.uids.give_back(agent_uid)
             await self._remove_stage(hand, terms.session_id)
 
     async def exec(
@@ -375,7 +374,7 @@ class SessionService:
             self._live.pop(record.id, None)
             await self.observer.ended(record.id)
             if not self._machine.rootless:
-                self._ids.give_back(record.agent_uid)
+                self.uids.give_back(record.agent_uid)
             session.on_ended.set()
 
     async def torn_down(self, session_id: str) -> None:

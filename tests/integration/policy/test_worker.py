@@ -20,7 +20,7 @@ from supervisor.errors import RefusedError
 from supervisor.linux import seqpacket
 from supervisor.policy.bundle_source import Bundle, default_directory, read_bundle
 from supervisor.policy.engine import EngineError
-from supervisor.policy.worker_filter import compile_worker_filter
+from supervisor.policy.worker_filter import CALLS, compile_calls
 from supervisor.session.channel import Channel
 
 pytestmark = pytest.mark.integration
@@ -67,7 +67,7 @@ def with_engine(scenario: Callable[[WorkerEngine, Workers], Awaitable[None]], de
     workers = Workers()
 
     async def body() -> None:
-        engine = WorkerEngine(workers.start, workers.kill, compile_worker_filter(), deadline_s)
+        engine = WorkerEngine(workers.start, workers.kill, compile_calls(CALLS), deadline_s)
         try:
             await engine.load(shipped())
             await scenario(engine, workers)
@@ -118,7 +118,7 @@ def test_a_hundred_questions_at_once_each_get_their_own_answer() -> None:
 
 
 def test_it_has_no_files_network_programs_or_processes_left() -> None:
-    seccomp = compile_worker_filter()
+    seccomp = compile_calls(CALLS)
     attempts = """
 import os, socket, ctypes, threading
 def tries():
@@ -247,3 +247,35 @@ def test_without_a_policy_nothing_is_decided() -> None:
             await WorkerEngine(Workers().start, lambda: None, b"").evaluate(b"{}")
 
     asyncio.run(body())
+
+
+def test_a_bundle_that_is_loaded_while_a_worker_is_replaced_is_the_one_that_answers() -> None:
+    async def scenario(engine: WorkerEngine, workers: Workers) -> None:
+        workers.kill()
+        workers.running[0].wait()
+        with pytest.raises(EngineError):
+            await engine.evaluate(b'{"schema":1}')
+        await engine.load(bundle_of('default decision := {"n": 7}\n', "sha256:new"))
+        for _ in range(3):
+            assert json.loads(await answering_again(engine)) == {"n": 7}
+            await asyncio.sleep(0.05)
+        assert engine.revision == "sha256:new"
+        assert len(workers.running) == 2
+
+    with_engine(scenario)
+
+
+def test_a_worker_that_cannot_confine_itself_serves_nothing() -> None:
+    workers = Workers()
+
+    async def body() -> None:
+        engine = WorkerEngine(workers.start, workers.kill, b"no program")
+        with pytest.raises(EngineError, match="confine itself"):
+            await engine.load(shipped())
+        assert engine.revision == ""
+        engine.close()
+
+    try:
+        asyncio.run(body())
+    finally:
+        workers.end()
