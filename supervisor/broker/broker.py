@@ -83,19 +83,33 @@ class Broker:
         self._pending_s = pending_s
         self._desks: dict[str, _Desk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._caught_up = False
+        self._catching_up = asyncio.Lock()
         self._watchers: list[Callable[[Ticket], None]] = []
 
     # ---- start and end ----
 
     async def start(self) -> None:
+        """Begin. Records that cannot be read yet are read before the first decision: until then all is denied."""
+        self._spawn(self.grants.watch(), "grants")
+        try:
+            await self._catch_up()
+        except ServiceError as error:
+            _logger.error("%s", error.message)  # noqa: TRY400 - the text says it all
+
+    async def _catch_up(self) -> None:
         """Read the standing rules, and end what a daemon that died left open: its sessions are gone, so are its mounts.
 
         Raises:
             ServiceError: The records cannot be read or written.
         """
-        await self.rules.read()
-        await self._store.commit(_end_unfinished)
-        self._spawn(self.grants.watch(), "grants")
+        if self._caught_up:
+            return
+        async with self._catching_up:
+            if not self._caught_up:
+                await self.rules.read()
+                await self._store.commit(_end_unfinished)
+                self._caught_up = True
 
     async def stop(self) -> None:
         """End the tasks; sessions have ended before."""
@@ -157,6 +171,7 @@ class Broker:
             await self._lapse(ticket)
 
     async def _decide(self, desk: _Desk, ticket: Ticket) -> None:
+        await self._catch_up()
         request = ticket.request = await self._resolve(ticket)
         desk.pacing.check(request.capability)
         decision = ticket.decision = await self._judged(desk, request)

@@ -68,16 +68,8 @@ class Store:
     """The database and its writer."""
 
     def __init__(self, path: str) -> None:
-        """Open, and make it when there is none.
-
-        Raises:
-            ServiceError: It cannot be opened: without a record nothing is granted.
-        """
         self._path = path
-        try:
-            self._db = _open(path)
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+        self._open_db: sqlite3.Connection | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="broker-store", daemon=True)
         self._thread.start()
@@ -100,7 +92,19 @@ class Store:
         """Write what was asked for, and close."""
         self._jobs.put(None)
         self._thread.join()
-        self._db.close()
+        if self._open_db is not None:
+            self._open_db.close()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The database, opened when it is first needed and can be: a full disk must not keep the daemon from starting.
+
+        Raises:
+            sqlite3.Error: It cannot.
+        """
+        if self._open_db is None:
+            self._open_db = _open(self._path)
+        return self._open_db
 
     def _write(self) -> None:
         running = True
@@ -122,8 +126,8 @@ class Store:
             outcomes = [self._run(job) for job in jobs]
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if self._open_db is not None and self._open_db.in_transaction:
+                self._open_db.execute("ROLLBACK")
             outcomes = [(job, None, self._unusable(error)) for job in jobs]
         for job, result, failure in outcomes:
             job.loop.call_soon_threadsafe(_settle, job.future, result, failure)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from supervisor.config import SERVICE_ACCOUNT, Places, rootless_places, system_places
+from supervisor.daemon import agent_client
 from supervisor.errors import LaunchError, RefusedError, ServiceError
 from supervisor.linux import caps, mount, prctl, seqpacket
 from supervisor.linux.clone import CloneFlags, map_own_ids, unshare
@@ -44,6 +45,7 @@ class Foundation:
     owner: Owner | None
     lock_fd: int
     socket_inode: tuple[int, int] | None
+    client: agent_client.Shown
 
     def remove_socket(self) -> None:
         """Take the socket's name away at an orderly end: only our own, never systemd's or a later daemon's."""
@@ -84,8 +86,11 @@ def lay(rootless: bool, only_uid: int | None, environment: Mapping[str, str]) ->
     if rootless:
         enter_own_namespaces(uid, gid)
     launcher, launcher_pid = start_launcher(rootless)
+    client = agent_client.hold(places.agents)
     give_up_privilege(account)
-    return Foundation(places, rootless, listener, launcher, launcher_pid, layers, only_uid, owner, lock_fd, inode)
+    return Foundation(
+        places, rootless, listener, launcher, launcher_pid, layers, only_uid, owner, lock_fd, inode, client
+    )
 
 
 def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
@@ -109,9 +114,10 @@ def join(launcher_socket: str, environment: Mapping[str, str]) -> Foundation:
         raise LaunchError(step, error.errno or 0, "", "systemctl status deskwarden-launcher") from error
     pid = seqpacket.peer_of(launcher).pid
     layers = _ask_layers(launcher)
+    client = agent_client.hold(places.agents)
     caps.drop_all()
     _lock_down()
-    return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd, inode)
+    return Foundation(places, False, listener, launcher, pid, layers, None, None, lock_fd, inode, client)
 
 
 def _raise_open_files() -> None:

@@ -14,6 +14,7 @@ from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.judge import Judge
 from supervisor.daemon.policy_client import WorkerEngine
 from supervisor.daemon.relay import Relay
+from supervisor.errors import DeskwardenError
 from supervisor.policy import sensitivity
 from supervisor.policy.bundle_source import Bundle
 from supervisor.policy.capability import Capability, Kind
@@ -69,15 +70,18 @@ class Brokerage:
         service.observer = Agents(self.broker, self._judge, self._relay)
 
     async def start(self) -> None:
-        """Load the policy, end what a daemon that died left, and listen.
+        """Load the policy, end what a daemon that died left, and listen. Without a policy or a record all is denied.
 
         Raises:
-            DeskwardenError: Without a policy or a record nothing is granted, so the daemon does not start.
+            ServiceError: The agents' service cannot listen.
         """
-        await self._engine.load(self._bundle)
+        try:
+            await self._engine.load(self._bundle)
+            _logger.info("policy %s", self._engine.revision)
+        except DeskwardenError as error:
+            _logger.error("no policy is loaded, so every request is denied: %s", error.message)  # noqa: TRY400
         await self.broker.start()
         await self._server.start()
-        _logger.info("policy %s", self._engine.revision)
 
     async def stop(self) -> None:
         """End everything; sessions have ended before."""

@@ -17,8 +17,10 @@ from typing import Final
 from supervisor.clock import now_ns
 from supervisor.daemon import bootstrap, log
 from supervisor.daemon.bootstrap import Foundation
+from supervisor.daemon.brokerage import Brokerage
 from supervisor.daemon.server import Server
 from supervisor.errors import DeskwardenError, to_wire
+from supervisor.policy.bundle_source import Bundle, default_directory, read_bundle
 from supervisor.sandbox import profile_source
 from supervisor.sandbox.layers import with_controllers
 from supervisor.sandbox.machine import kernel_version
@@ -65,11 +67,12 @@ def main(argv: list[str] | None = None) -> int:
         profile_source.hold_packaged_directory()
         profiles = Profiles()
         profiles.warm()
+        bundle = read_bundle(default_directory())
         if args.launcher:
             foundation = bootstrap.join(args.launcher, os.environ)
         else:
             foundation = bootstrap.lay(not args.system, args.only_uid, os.environ)
-        asyncio.run(_serve(foundation, profiles, limit, args.idle_exit, args.ready_fd))
+        asyncio.run(_serve(foundation, profiles, bundle, limit, args.idle_exit, args.ready_fd))
     except DeskwardenError as error:
         _report(args.ready_fd, error.message, error.next_step, error)
         return error.exit_code
@@ -89,7 +92,12 @@ def _report(ready_fd: int | None, message: str, next_step: str, error: Deskwarde
 
 
 async def _serve(
-    foundation: Foundation, profiles: Profiles, limit: log.Limit, idle_exit_s: float | None, ready_fd: int | None
+    foundation: Foundation,
+    profiles: Profiles,
+    bundle: Bundle,
+    limit: log.Limit,
+    idle_exit_s: float | None,
+    ready_fd: int | None,
 ) -> None:
     places = foundation.places
     launcher = LauncherClient(Channel(foundation.launcher))
@@ -116,12 +124,14 @@ async def _serve(
         kernel=kernel_version(os.uname().release),
         owned_places=(places.state, places.runtime),
         ceiling=Ceiling(),
+        client=foundation.client,
     )
     layers = with_controllers(foundation.layers, launcher.controllers)
-    service = SessionService(
-        launcher, Hands(launcher, stores_fd), state, machine, f"{places.state}/logs", layers, profiles
-    )
-    server = Server(service, foundation)
+    hands = Hands(launcher, stores_fd)
+    service = SessionService(launcher, hands, state, machine, f"{places.state}/logs", layers, profiles)
+    brokerage = Brokerage(foundation, service, launcher, hands, bundle)
+    await brokerage.start()
+    server = Server(service, brokerage.broker, foundation)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -145,6 +155,7 @@ async def _serve(
     if not lost:
         launcher.on_lost = lambda: None  # from here on its end is the answer to our farewell
         await service.end_all()
+        await brokerage.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await reading

@@ -330,7 +330,7 @@ def _own_doors(sources: Sequence[Source]) -> list[Operation]:
         if source.purpose == "door":
             operations.append(Bind(source.fd, AGENT_SOCKET, "the agent API's socket", no_exec=True))
         elif source.purpose == "client":
-            operations.append(Bind(source.fd, CLIENT, "the agent API's client", recursive=True))
+            operations.append(Bind(source.fd, source.path or CLIENT, "the agent API's client"))
     return operations
 
 

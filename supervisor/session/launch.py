@@ -81,15 +81,20 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The uid that the agent gets, and the mapping to it (None: it is the owner's own uid)."""
+    """The uid that the agent gets, the mapping to it (None: it is the owner's own uid), and the socket it asks through."""
 
     uid: int
     idmap_fd: int | None
+    door: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this service can give to its sessions."""
+    """What this service can give to its sessions.
+
+    Attributes:
+        client: Of the agent API's client program: path in the sandbox, kind, descriptor.
+    """
 
     rootless: bool
     has_cgroup: bool
@@ -97,6 +102,7 @@ class Machine:
     kernel: tuple[int, int]
     owned_places: tuple[str, ...]
     ceiling: Ceiling
+    client: tuple[tuple[str, str, int], ...] = ()
 
 
 def check_request(request: Request, profile: Profile) -> str:
@@ -153,6 +159,7 @@ async def prepare(
         explicit = [*request.reads, *request.writes]
         wanted.check_opened(sources, owner.home, machine.owned_places, machine.ceiling, explicit)
         stages = [Stage(stage["area"], stage["fd"]) for stage in answer["stages"]]
+        sources += _own_sources(machine, agent.door, fds)
         idmap = None
         if agent.idmap_fd is not None:
             fds.append(os.dup(agent.idmap_fd))
@@ -181,6 +188,18 @@ async def prepare(
     areas = [stage["area"] for stage in answer["stages"]]
     shown = [source.path for source in sources if source.purpose in ("home", "read") and source.kind != "symlink"]
     return Prepared(plan, fds, areas, numbers, shown, list(answer["notes"]), answer["baseline"])
+
+
+def _own_sources(machine: Machine, door: str, fds: list[int]) -> list[Source]:
+    """Return what the daemon itself shows: the agent's door, and the client that speaks through it."""
+    if not door:
+        return []
+    fds.append(os.open(door, os.O_PATH | os.O_CLOEXEC))
+    sources = [Source("", "socket", "door", len(fds) - 1)]
+    for path, kind, fd in machine.client:
+        fds.append(os.dup(fd))
+        sources.append(Source(path, kind, "client", len(fds) - 1))
+    return sources
 
 
 def complete_environment(

@@ -42,8 +42,8 @@ MAX_SESSIONS: Final = 1000
 # How long a launch has the machine to itself before the next one is prepared.
 QUIET_S: Final = 0.03
 TEARDOWNS_AT_ONCE: Final = 8
-# Its console (3), log, mounts and client's connection; kept free: what a launch and a review hold, several at once.
-OPEN_FILES_OF_A_SESSION: Final = 7
+# Its console (3), log, mounts, door and client's connection; kept free: what launches and reviews hold.
+OPEN_FILES_OF_A_SESSION: Final = 8
 OPEN_FILES_RESERVED: Final = 512
 OUT_OF_MEMORY: Final = 137  # 128+SIGKILL, as a shell and a container say it
 # How long a launch that came to nothing waits for its killed process, before its uid is lent again.
@@ -151,7 +151,8 @@ class SessionService:
         ended = self._starting[session_id] = asyncio.get_running_loop().create_future()
         started: Started | None = None
         try:
-            agent = Agent(agent_uid, await self._idmap(owner, agent_uid) if own_uid else None)
+            mapping = await self._idmap(owner, agent_uid) if own_uid else None
+            agent = Agent(agent_uid, mapping, self.observer.door_of(session_id))
             prepared, started = await self._launch(request, terms, owner, hand, agent, console)
             record = self._record(request, terms, owner, agent, prepared, started)
             session = Session(record, self._state, Execution(console), prepared.plan, profile, started.mounts)
