@@ -81,7 +81,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The uid that the agent gets, the mapping to it (None: it is the owner's own uid), and the socket it asks through."""
+    """The uid that the agent gets, the mapping to it (None: it is the owner's own), and the socket it asks through."""
 
     uid: int
     idmap_fd: int | None
