@@ -216,7 +216,7 @@ def build(
             MountFs("tmpfs", owner.home, _tmpfs(profile, "0700") | _file_owner(surroundings), no_exec=False),
             *(entry for source in _system(sources) if _below(source.path, owner.home) for entry in _shown(source)),
             *_account_files(owner, surroundings, name),
-            *_own_doors(sources),
+            *_door(sources),
             *_areas(sources, stages, surroundings, terms.mode),
             *_ask_stubs(profile, owner, sources),
             limits(profile, surroundings),
@@ -257,6 +257,7 @@ def _base(
         *_skeleton(profile),
         *(entry for source in system for entry in _shown(source)),
         *_devices(sources),
+        *_client(sources),
         *(Bind(null.fd, f"/proc/{entry}", "/dev/null", device=True, if_exists=True) for entry in MASKED_PROC),
         *sysctls,
         ProtectTree("/proc/sys"),
@@ -323,14 +324,23 @@ def _account_files(owner: Owner, surroundings: Surroundings, name: str) -> list[
     ]
 
 
-def _own_doors(sources: Sequence[Source]) -> list[Operation]:
-    """Bind what the daemon opened itself, each at its one place whatever the source says."""
+def _door(sources: Sequence[Source]) -> list[Operation]:
+    """Bind the agent's door, which the daemon opened itself, at its one place whatever the source says."""
+    return [
+        Bind(source.fd, AGENT_SOCKET, "the agent API's socket", no_exec=True)
+        for source in sources
+        if source.purpose == "door"
+    ]
+
+
+def _client(sources: Sequence[Source]) -> list[Operation]:
+    """Bind the agent API's client program; nothing of it lies anywhere else."""
     operations: list[Operation] = []
     for source in sources:
-        if source.purpose == "door":
-            operations.append(Bind(source.fd, AGENT_SOCKET, "the agent API's socket", no_exec=True))
-        elif source.purpose == "client":
-            operations.append(Bind(source.fd, source.path or CLIENT, "the agent API's client"))
+        if source.purpose == "client":
+            if not _below(source.path, CLIENT):
+                raise RefusedError(f"{source.path}: want a place below {CLIENT}", "report this: it is a defect")
+            operations.append(Bind(source.fd, source.path, "the agent API's client"))
     return operations
 
 

@@ -88,7 +88,7 @@ class LiveDriver(Driver):
 
     def own_sources(self, fds: list[int]) -> list[Source]:
         fds += [os.open(f"{self.store}/door", os.O_PATH), os.open(f"{self.store}/client", os.O_PATH)]
-        return [Source("", "socket", "door", len(fds) - 2), Source("", "directory", "client", len(fds) - 1)]
+        return [Source("", "socket", "door", len(fds) - 2), Source(CLIENT, "directory", "client", len(fds) - 1)]
 
     async def run(self) -> None:
         self.launcher = LauncherClient(Channel(self.control))

@@ -18,18 +18,6 @@ NOW_S = 1_798_761_600  # 2027-01-01
 SHIPPED = json.loads((default_directory() / "roles.json").read_text())
 
 
-def covers(one: Capability, other: Capability) -> bool:
-    """A stand-in for `selector`: a path, or a tree ending in /**."""
-    inside = one.selector == other.selector or (
-        one.selector.endswith("/**") and other.selector.startswith(one.selector[:-2])
-    )
-    return one.kind is other.kind and inside and set(other.operations) <= set(one.operations)
-
-
-def compare(one: Capability, other: Capability) -> int:
-    return len(one.selector) - len(other.selector)
-
-
 def file(selector: str, *operations: str) -> Capability:
     return Capability(Kind.FILE, selector, operations or ("read",))
 
@@ -54,14 +42,15 @@ B = "agent-b:t:low-trust"
         ([role(A, ("allow", "/srv/secret/x")), role(B, ("deny", "/srv/**"))], ("deny", B)),
         ([role(A, ("allow", "/srv/**")), role(B, ("allow", "/srv/secret/**"))], ("allow", B)),
         ([role(B, ("allow", "/srv/**")), role(A, ("allow", "/srv/**"))], ("allow", A)),
+        ([role(A, ("allow", "/srv/**")), role(B, ("allow", "/srv/**"), duration_s=30)], ("allow", B)),
         ([role(A, ("allow", "/srv/**"), review="2026-12-31")], ("none", "")),
         ([role(A, ("allow", "/srv/**"), review="2027-01-01")], ("allow", A)),
         ([role(A, ("deny", "/srv/**"), review="2020-01-01"), role(B, ("allow", "/srv/**"))], ("deny", A)),
         ([role(A, ("allow", "/srv/secret/**"), review="2026-12-31"), role(B, ("allow", "/srv/**"))], ("allow", B)),
     ],
 )
-def test_deny_wins_then_the_most_specific_then_the_first_by_name(roles: list[Role], want: tuple[str, str]) -> None:
-    facts = resolve(roles, file("/srv/secret/x"), NOW_S, covers, compare)
+def test_deny_wins_then_the_most_specific_then_the_strictest_terms(roles: list[Role], want: tuple[str, str]) -> None:
+    facts = resolve(roles, file("/srv/secret/x"), NOW_S)
     assert (facts.effect, facts.binding) == want
     assert facts.covers == (facts.effect == "allow")
 

@@ -181,13 +181,17 @@ def test_landlock_lets_only_the_named_places_be_written() -> None:
     assert rules["/"] == "read"
 
 
-def test_the_daemons_door_and_client_have_their_one_place_whatever_their_source_says() -> None:
-    own = (Source("/etc/shadow", "socket", "door", 8), Source("/usr", "directory", "client", 11))
+def test_the_daemons_door_and_client_have_their_one_place() -> None:
+    client = Source("/run/deskwarden/client/lib", "directory", "client", 11)
+    own = (Source("/etc/shadow", "socket", "door", 8), client)
     plan = _plan(sources=(*SOURCES, *own))
     binds = {item.source: item for item in plan.operations if isinstance(item, Bind)}
     assert (binds[8].path, binds[8].read_only, binds[8].idmap) == ("/run/deskwarden/agent.sock", True, None)
-    assert (binds[11].path, binds[11].read_only, binds[11].recursive) == ("/run/deskwarden/client", True, True)
-    assert not any(isinstance(item, Bind) and item.source in (8, 11) for item in plan.base)
+    assert not any(isinstance(item, Bind) and item.source == 8 for item in plan.base)
+    (shown,) = (item for item in plan.base if isinstance(item, Bind) and item.source == 11)
+    assert (shown.path, shown.read_only, shown.idmap) == (client.path, True, None)
+    with pytest.raises(RefusedError, match="want a place below"):
+        _plan(sources=(*SOURCES, replace(client, path="/usr")))
     assert "/etc/shadow" not in dict(plan.landlock)
     assert planning.search_path("/usr/bin", (*SOURCES, *own), HOME).endswith(":/run/deskwarden/client/bin")
     assert "deskwarden" not in planning.search_path("/usr/bin", SOURCES, HOME)
