@@ -47,11 +47,12 @@ def enter(target_pidfd: int, proc_fd: int) -> None:
         setns(target_pidfd, CloneFlags.NEWNS)
     except ProcessLookupError as error:
         raise LaunchError("join the session", error.errno or 0, "it has ended") from error
-    if os.stat("/").st_dev not in _own_devices(proc_fd):
+    if os.stat("/").st_dev not in own_devices(proc_fd):
         raise RefusedError("the session is still being started", "try again")
 
 
-def _own_devices(proc_fd: int) -> set[int]:
+def own_devices(proc_fd: int) -> set[int]:
+    """Return the device numbers of the sandbox's own tmpfs mounts, whose mount namespace the caller has joined."""
     return {
         os.makedev(*entry.device)
         for entry in mountinfo.read_at(proc_fd)
@@ -65,7 +66,7 @@ class LiveTree(RootTree):
     def __init__(self, proc_fd: int) -> None:
         super().__init__(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         self._proc_fd = proc_fd
-        self._own_devices = _own_devices(proc_fd)
+        self._own_devices = own_devices(proc_fd)
 
     def close(self) -> None:
         """Close what was opened on the way: it would keep the mounts that it lies on busy."""
@@ -111,19 +112,20 @@ class LiveTree(RootTree):
                 raise RefusedError(f"{path}: would cover {shown}, which is shown in this session", _TAKE_BACK)
 
     def _make_directory(self, parent_fd: int, name: bytes, mode: int) -> None:
-        with self._writable(parent_fd) as parent, contextlib.suppress(FileExistsError):
+        with writable(parent_fd) as parent, contextlib.suppress(FileExistsError):
             super()._make_directory(parent, name, mode)
 
     def _make_file(self, parent_fd: int, name: bytes) -> None:
-        with self._writable(parent_fd) as parent, contextlib.suppress(FileExistsError):
+        with writable(parent_fd) as parent, contextlib.suppress(FileExistsError):
             super()._make_file(parent, name)
 
-    @contextlib.contextmanager
-    def _writable(self, fd: int) -> Iterator[int]:
-        """Give the directory *fd* on a mount that takes new names: that of the root is sealed, its tmpfs is not."""
-        clone = mount.clone_tree(fd)
-        try:
-            mount.mount_setattr(clone, 0, MountAttr.RDONLY, propagation=mount.MS_PRIVATE)
-            yield clone
-        finally:
-            os.close(clone)
+
+@contextlib.contextmanager
+def writable(fd: int) -> Iterator[int]:
+    """Give the directory *fd* on a mount that takes new names: that of the root is sealed, its tmpfs is not."""
+    clone = mount.clone_tree(fd)
+    try:
+        mount.mount_setattr(clone, 0, MountAttr.RDONLY, propagation=mount.MS_PRIVATE)
+        yield clone
+    finally:
+        os.close(clone)

@@ -13,6 +13,7 @@ import errno
 import os
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from supervisor.linux import cgroup, mount, mountinfo, seqpacket, statx, ustat
 from supervisor.linux.mountinfo import Mount
 from supervisor.linux.openat2 import openat2
 from supervisor.sandbox import child
-from supervisor.sandbox.live_tree import enter
+from supervisor.sandbox.live_tree import enter, own_devices, writable
 from supervisor.sandbox.processes import (
     INIT,
     Depth,
@@ -112,6 +113,7 @@ class Withdrawal:
         self._proc_fd = proc_fd
         self._processes = Processes()
         self._namespace = os.stat("ns/mnt", dir_fd=proc_fd).st_ino
+        self._own = own_devices(proc_fd)
         self._all = self._find(wanted)
         self._wanted = frozenset(wanted)
         self._left = [entry.mount_id for entry in self._all]
@@ -174,6 +176,7 @@ class Withdrawal:
             finally:
                 os.close(place)
             mount.umount2(name, mount.UMOUNT_NOFOLLOW)
+            self._remove_place(name)
         except OSError as error:
             if kept >= 0:
                 os.close(kept)
@@ -185,6 +188,24 @@ class Withdrawal:
         if kept >= 0:
             self.kept.append(kept)
         return True
+
+    def _remove_place(self, name: bytes) -> None:
+        """Remove what the mount lay on in the working directory: an empty file would look like an answer.
+
+        Only what the grant made is empty, on the sandbox's own tmpfs and no stub; anything else stays.
+        """
+        with contextlib.suppress(OSError):
+            if os.stat(".").st_dev not in self._own:
+                return
+            place = os.stat(name, follow_symlinks=False)
+            if not stat.S_IMODE(place.st_mode) or (place.st_size and stat.S_ISREG(place.st_mode)):
+                return
+            here = openat2(mount.AT_FDCWD, b".", os.O_PATH, RESOLVE_STRICT)
+            try:
+                with writable(here) as directory:
+                    (os.rmdir if stat.S_ISDIR(place.st_mode) else os.unlink)(name, dir_fd=directory)
+            finally:
+                os.close(here)
 
     def _root_fd(self) -> int:
         os.chdir("/")
