@@ -16,7 +16,7 @@ from bench.process import FailedError
 from bench.row import Row, table
 from bench.tools import MissingError
 
-NAMES: Final = ("launch", "cli", "work", "idle", "decide")
+NAMES: Final = ("launch", "cli", "work", "idle", "decide", "ask")
 
 
 def main(argv: list[str] | None = None) -> int:

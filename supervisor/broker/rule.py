@@ -42,9 +42,11 @@ class Rule:
 
     def sentence(self) -> str:
         """Return what it says, for the person who is about to make it, or looks at it."""
-        word = "may always" if self.answer == "always" else "may never"
         operations = " and ".join(self.capability.operations)
-        return f"{self.publisher} {word} {operations} {self.capability.selector} in {self.project}"
+        what = f"{operations} {self.capability.selector}"
+        if self.session:
+            return f"{self.publisher} may {what} as often as it asks in session {self.session}"
+        return f"{self.publisher} may {self.answer} {what} in {self.project}"
 
 
 def answer_of(
