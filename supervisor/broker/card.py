@@ -61,6 +61,9 @@ def _lines(request: CapabilityRequest, decision: Decision) -> Iterator[Line]:
     yield Line("agent", f"{escape_text(request.agent, 120)} in session {request.session}")
     if request.chain:
         yield Line("started by", " → ".join(escape_text(one, 40) for one in request.chain))
+    for item in resource.items[:_MOST_FILES]:
+        if item.pinned:
+            yield Line("exactly", escape_text(item.pinned, 100))
     if resource.items:
         names = [escape_text(item.path.rsplit("/", 1)[-1], 60) for item in resource.items[:_MOST_FILES]]
         more = len(resource.items) - len(names)

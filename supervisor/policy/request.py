@@ -14,6 +14,9 @@ class FileItem:
     """One file that a request's selector matched when it was resolved; a change of it changes the request.
 
     Of a tree, its folder: then size and time are 0, since what is in it may change.
+
+    Attributes:
+        pinned: What else the request is bound to: ``sha256:…`` of a program, ``version N`` of a secret; else empty.
     """
 
     path: str
@@ -21,6 +24,7 @@ class FileItem:
     inode: int
     size_bytes: int
     changed_ns: int
+    pinned: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; numbers of the kernel's are text, since JSON's whole numbers end at 2**53."""
