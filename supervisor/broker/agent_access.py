@@ -23,6 +23,7 @@ from supervisor.broker.broker import Broker
 from supervisor.broker.people import OWNER_TEAM
 from supervisor.broker.ticket import Ticket
 from supervisor.broker.transition import IN_FORCE, OPEN, State
+from supervisor.broker.uses import Uses
 from supervisor.errors import UsageError
 from supervisor.policy.capability import Capability
 from supervisor.policy.decision import Reason
@@ -45,11 +46,15 @@ class AgentAccess:
 
     Args:
         askable: What a session's manifest declares, by session id.
+        uses: Gives the values of secrets; None where there are none.
     """
 
-    def __init__(self, broker: Broker, askable: Callable[[str], tuple[Capability, ...]]) -> None:
+    def __init__(
+        self, broker: Broker, askable: Callable[[str], tuple[Capability, ...]], uses: Uses | None = None
+    ) -> None:
         self._broker = broker
         self._askable = askable
+        self._uses = uses
 
     async def describe(self, session: str) -> Description:
         """Return what *session* has and may ask for."""
@@ -97,8 +102,10 @@ class AgentAccess:
         await self._broker.release(session, grant_id)
 
     async def use_secret(self, session: str, grant_id: str) -> SecretUse:
-        """Refuse: nothing grants secrets yet."""
-        raise DeniedError(_NOT_YET, ("ask for files instead",))
+        """Count one use, and return it."""
+        if self._uses is None:
+            raise DeniedError(_NOT_YET, ("ask for files instead",))
+        return await self._uses.use(session, grant_id)
 
     async def start_child(self, session: str, ask: ChildAsk) -> Child:
         """Refuse: no agent is started by another yet."""
@@ -145,7 +152,8 @@ def held_of(ticket: Ticket) -> Held:
     if grant is None:
         raise UsageError(f"request {ticket.id} has no grant")
     shown = tuple(filter(None, ticket.details.get("shown", "").split("\n")))
-    return Held(grant.id, grant.capability, shown, grant.copy, grant.expires_ns, grant.max_uses, grant.max_uses)
+    left = max(0, grant.max_uses - ticket.used)
+    return Held(grant.id, grant.capability, shown, grant.copy, grant.expires_ns, grant.max_uses, left)
 
 
 def state_of(ticket: Ticket) -> RequestState:

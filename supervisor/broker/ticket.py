@@ -48,6 +48,7 @@ class Ticket:
     grant: Grant | None = None
     details: dict[str, str] = field(default_factory=dict)
     lapses_at_ns: int = 0
+    used: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
