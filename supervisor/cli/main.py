@@ -42,6 +42,7 @@ VERBS = {
     "grants": "grants",
     "revoke": "revoke",
     "rules": "rules",
+    "secret": "secret",
     "why": "why",
     "profile": "profile",
     "manifest": "manifest",
@@ -51,7 +52,7 @@ VERBS = {
     "doctor": "doctor",
 }
 _LATER = {
-    "the broker": "recert break-glass secret config",
+    "the broker": "recert break-glass config",
     "the network door": "net",
     "telemetry and audit": "events audit replay",
     "posture and the control plane": "posture enroll unenroll quarantine",

@@ -8,6 +8,7 @@ from supervisor.broker.agent_access import AgentAccess
 from supervisor.broker.broker import Broker
 from supervisor.broker.people import Directory
 from supervisor.broker.store import Store
+from supervisor.broker.uses import Uses
 from supervisor.daemon.agent_service import AgentServer
 from supervisor.daemon.agents import Agents
 from supervisor.daemon.bootstrap import Foundation
@@ -26,6 +27,10 @@ from supervisor.session.file_grants import FileEnforcer
 from supervisor.session.file_resolver import FileResolver
 from supervisor.session.hands import Hands
 from supervisor.session.launcher_client import LauncherClient
+from supervisor.session.secret_grants import SecretEnforcer, SecretResolver
+from supervisor.session.secret_keys import FileKeys
+from supervisor.session.secret_sources import sources
+from supervisor.session.secret_store import SecretStore
 from supervisor.session.service import SessionService
 from supervisor.session.workers import Worker
 
@@ -55,17 +60,23 @@ class Brokerage:
             Worker(launcher, "classifier", lender), compile_calls(SYSTEM_CALLS), rules.markers
         )
         self._judge = Judge(self._engine, lambda: self._roles.bindings)
+        self.secrets = SecretStore(f"{places.state}/secrets.db", FileKeys(f"{places.state}/keys"))
+        secret_grants = SecretEnforcer(self.secrets, sources(hands), service)
         self.broker = Broker(
             self._store,
             self._judge,
-            {Kind.FILE: FileResolver(hands, service, self._classifier, rules, (places.state, places.runtime))},
-            {Kind.FILE: FileEnforcer(launcher, hands, service, rootless)},
+            {
+                Kind.FILE: FileResolver(hands, service, self._classifier, rules, (places.state, places.runtime)),
+                Kind.SECRET: SecretResolver(self.secrets),
+            },
+            {Kind.FILE: FileEnforcer(launcher, hands, service, rootless), Kind.SECRET: secret_grants},
             Directory(),
             service.end_for,
         )
+        uses = Uses(self._store, self.broker.grants, secret_grants)
         internal = f"{places.agents}/internal"
         self._relay = Relay(places.agents, internal)
-        self._server = AgentServer(AgentAccess(self.broker, self._askable), self._relay.session_of, internal)
+        self._server = AgentServer(AgentAccess(self.broker, self._askable, uses), self._relay.session_of, internal)
         hands.living_grants = self._living_grants
         service.observer = Agents(self.broker, self._judge, self._relay)
 
@@ -91,6 +102,7 @@ class Brokerage:
         self._engine.close()
         self._classifier.close()
         self._store.close()
+        self.secrets.close()
 
     def _living_grants(self, owner_uid: int) -> list[str]:
         tickets = self.broker.grants.in_force()

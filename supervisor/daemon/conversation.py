@@ -9,6 +9,7 @@ from typing import Any
 from supervisor.broker.broker import Broker
 from supervisor.daemon.bootstrap import Foundation
 from supervisor.session.channel import Channel
+from supervisor.session.secret_store import SecretStore
 from supervisor.session.service import Caller, SessionService
 
 
@@ -21,6 +22,7 @@ class Conversation:
     service: SessionService
     broker: Broker
     foundation: Foundation
+    secrets: SecretStore
 
     async def result(self, fds: tuple[int, ...] = (), **fields: Any) -> None:
         """Send the last message."""

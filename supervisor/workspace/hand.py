@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from supervisor.errors import DeskwardenError, LaunchError, ServiceError, to_wire
 from supervisor.linux import prctl, seqpacket
-from supervisor.workspace import ephemeral_copy, opening, resolving, review
+from supervisor.workspace import ephemeral_copy, opening, resolving, review, secret_command
 from supervisor.workspace.configuration import answer_profiles
 
 Handler = Callable[[dict[str, Any], list[int]], tuple[dict[str, Any], list[int]]]
@@ -32,6 +32,7 @@ _ASKED_BY_AGENTS: Final[dict[str, tuple[Handler, int]]] = {
     "copy": (ephemeral_copy.HANDLERS["copy"], 120),
     "read_copy": (ephemeral_copy.HANDLERS["read_copy"], 10),
     "drop_copy": (ephemeral_copy.HANDLERS["drop_copy"], 60),
+    "secret_command": (secret_command.HANDLERS["secret_command"], 20),
 }
 
 
