@@ -434,6 +434,20 @@ class Broker:
         finally:
             self._watchers.remove(watcher)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether some surface shows requests as they come."""
+        return bool(self._watchers)
+
+    async def note_denial(self, session_id: str, target: str, why: str) -> None:
+        """Record that a running session wanted something that was never asked for. A full disk is logged instead."""
+        body = {"asked": target, "operations": ["read"], "why": why}
+        entry = Entry("denial", now_ns(), session_id, new_id("r"), body)
+        try:
+            await self._store.commit(lambda db: journal.append(db, entry))
+        except DeskwardenError as error:
+            _logger.error("session %s: %s, which could not be recorded: %s", session_id, why, error.message)  # noqa: TRY400
+
     def _changed(self, ticket: Ticket) -> None:
         for watcher in self._watchers:
             watcher(ticket)

@@ -34,7 +34,7 @@ class Entry:
     """One step.
 
     Attributes:
-        kind: ``request``, ``decision``, ``vote``, ``grant``, ``effect``, ``use``, ``end``, ``rule``.
+        kind: ``request``, ``denial``, ``decision``, ``vote``, ``grant``, ``effect``, ``use``, ``end``, ``rule``.
         subject: The request's id, or the rule's.
     """
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import time
 
 from supervisor.broker.ask import SessionParty
 from supervisor.broker.broker import Broker
 from supervisor.clock import now_ns
 from supervisor.daemon.judge import Judge
+from supervisor.daemon.openings import Openings
 from supervisor.daemon.peer import Place
 from supervisor.daemon.relay import Relay
 from supervisor.policy.standing import Standing, consent
@@ -26,6 +28,7 @@ class Agents(SessionObserver):
         self._broker = broker
         self._judge = judge
         self._relay = relay
+        self._openings = Openings(broker, time.monotonic)
 
     def door_of(self, session_id: str) -> str:
         """Listen for a session that is about to start; nobody is heard before `started`."""
@@ -41,9 +44,14 @@ class Agents(SessionObserver):
         self._broker.open_session(_party(session, standing, owner))
         self._relay.open(Place(record.id, record.agent_uid, _pid_namespace(record.pid), "", session.roots))
 
+    def opened(self, session: Session, stub: str, path: str, pid: int) -> None:
+        """Ask for an ask-list name that was opened, where somebody is there to answer."""
+        self._openings.hear(session.record.id, stub, path, attended=session.is_attended)
+
     async def ended(self, session_id: str) -> None:
         """Close the door, and end what the session asked for and had."""
         self._relay.close(session_id)
+        self._openings.forget(session_id)
         await self._broker.close_session(session_id)
         self._judge.close_session(session_id)
 

@@ -193,7 +193,9 @@ def start_session(sock: socket.socket, site: _Site, init_fd: int, lifeline: int,
         command.enter_directory()
         program = command.find_program()
         answer = {"event": "prepared", "mounts": True, "findings": findings, "program": program}
-        out = (site.mounts,) if master is None else (site.mounts, master)
+        answer["stubs"] = site.context.stubs_device >= 0
+        stubs_device = site.context.stubs_device
+        out = tuple(fd for fd in (site.mounts, stubs_device, -1 if master is None else master) if fd >= 0)
         seqpacket.send_json(sock, answer, out)
         for fd in (*out, *fds.values()):
             if fd not in command.stdio:

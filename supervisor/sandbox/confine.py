@@ -26,11 +26,13 @@ from supervisor.sandbox.operations import (
     Keyring,
     Limits,
     MakeRoot,
+    MakeStubs,
     MountFs,
     Operation,
     Overlay,
     Pivot,
     Seal,
+    Stub,
     Sysctl,
     from_json,
 )
@@ -51,7 +53,9 @@ _OVERLAY_OPTIONS: Final = {"index", "metacopy", "nfs_export", "redirect_dir", "u
 # Each of these belongs to a namespace of the sandbox; most of /proc/sys is the whole machine's.
 _SYSCTLS: Final = ("vm.memfd_noexec",)
 # A base is built before it is known for whom.
-_OF_ONE_SESSION: Final = frozenset({Hostname, Keyring, Limits, Overlay, Seal})
+_OF_ONE_SESSION: Final = frozenset({Hostname, Keyring, Limits, Overlay, Seal, Stub})
+# … and these have their place in a base alone.
+_OF_A_BASE: Final = frozenset({MakeRoot, MakeStubs, Pivot})
 _ENDS: Final = 2
 # Nothing is granted over these, whoever asks.
 _OWN_PLACES: Final = ("proc", "dev", "sys")
@@ -166,7 +170,7 @@ def check_builds_on_base(operations: list[Operation]) -> None:
         RefusedError: It has a root of its own, or does not end with the seal.
     """
     kinds = [type(operation) for operation in operations]
-    if MakeRoot in kinds or Pivot in kinds or kinds[-1] is not Seal or kinds.count(Seal) != 1:
+    if not _OF_A_BASE.isdisjoint(kinds) or kinds[-1] is not Seal or kinds.count(Seal) != 1:
         raise _refuse("does not keep to its base and end with the seal")
 
 

@@ -22,6 +22,7 @@ from supervisor.linux.clone import CloneFlags, setns
 from supervisor.linux.mount import MountAttr
 from supervisor.sandbox.operations import OWN_TMPFS
 from supervisor.sandbox.root_tree import RootTree, parts_of
+from supervisor.sandbox.stubs import SOURCE
 
 _IN_THE_WAY: Final = {
     errno.ELOOP: "a symlink is in the way in the sandbox, want real directories",
@@ -102,12 +103,14 @@ class LiveTree(RootTree):
             wanted = "directory" if is_directory else "regular file"
             raise RefusedError(f"{path}: is no {wanted} in the sandbox", _ASK_ELSEWHERE)
         parent = self._directory(parts_of(path).rpartition(b"/")[0], 0o755, path)
-        if statx.mount_id(parent.fd) != statx.mount_id(place):
+        mounts = mountinfo.read_at(self._proc_fd)
+        stubs = {entry.mount_id for entry in mounts if entry.source == SOURCE.encode() and entry.fs_type == "fuse"}
+        if statx.mount_id(place) not in {statx.mount_id(parent.fd), *stubs}:
             raise RefusedError(f"{path}: is shown in this session already", _TAKE_BACK)
         # By the name that it has now: the agent may have renamed what lies above.
         below = os.readlink(b"fd/%d" % place, dir_fd=self._proc_fd) + b"/"
-        for entry in mountinfo.read_at(self._proc_fd):
-            if entry.mount_point.startswith(below):
+        for entry in mounts:
+            if entry.mount_point.startswith(below) and entry.mount_id not in stubs:
                 shown = os.fsdecode(entry.mount_point)
                 raise RefusedError(f"{path}: would cover {shown}, which is shown in this session", _TAKE_BACK)
 

@@ -22,12 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final
 
-from supervisor.linux import mount
+from supervisor.linux import fuse, mount
 from supervisor.linux.keyring import join_new_session_keyring
 from supervisor.linux.mount import MountAttr
 from supervisor.linux.mountinfo import Mount, mount_id_of, read
 from supervisor.linux.netlink import set_loopback_up
 from supervisor.linux.openat2 import openat2
+from supervisor.sandbox import stubs
 from supervisor.sandbox.root_tree import RESOLVE_STRICT, RootTree
 
 Fd = int
@@ -40,6 +41,8 @@ OWN_TMPFS: Final = "deskwarden"
 _SCAFFOLD: Final = "/tmp"
 # Where the layers of overlays are attached meanwhile, stacked; `Seal` lets all of them go.
 _ATTIC: Final = "/.layers"
+# Where the file system of the stubs is attached: what the plan mounts on /run afterwards covers it for good.
+_STUBS: Final = "/run/ask"
 _LIMITS: Final = {
     "core": resource.RLIMIT_CORE,
     "data": resource.RLIMIT_DATA,
@@ -58,6 +61,7 @@ class Context:
         fds: The descriptors that came with the plan, by the index that the plan has for them.
         attic: Where layers are attached for overlays, on kernels that want that.
         findings: Layers that are not as asked for but were allowed to be so, for the enforcement report.
+        stubs: Descriptors of the stubs by number, and *stubs_device* what answers for them; -1 without any.
     """
 
     fds: Mapping[int, int]
@@ -66,6 +70,8 @@ class Context:
     overlays: dict[int, Overlay] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     attic: int | None = None
+    stubs: dict[int, int] = field(default_factory=dict)
+    stubs_device: int = -1
 
     def source(self, index: Fd) -> int:
         """Return the descriptor behind *index*."""
@@ -164,6 +170,70 @@ class MakeDirectory:
             context.root.directory(self.path, self.mode)
         else:
             context.root.stub(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeStubs:
+    """The file system that the session's stubs are taken from; without it they are empty directories of mode 000."""
+
+    op: ClassVar[str] = "stubs"
+
+    def describe(self) -> str:
+        return "mount the file system of what can be asked for"
+
+    def execute(self, context: Context) -> None:
+        device = fd = -1
+        try:
+            device = fuse.open_device()
+            fd = fuse.mount_detached(device, stubs.SOURCE, stubs.MOUNT_ATTRIBUTES)
+            mount.move_mount(fd, context.root.directory(_STUBS))
+            context.root.covered(_STUBS)
+            context.stubs = stubs.hold_all(fd, device)
+            context.stubs_device, device = device, -1
+        except OSError as error:
+            context.findings.append(f"opening an ask-list name is not heard of: {error.strerror}: /dev/fuse")
+        finally:
+            for one in (device, fd):
+                if one >= 0:
+                    os.close(one)
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A name that can be asked for: every open of it, or of anything in it, fails and is heard of.
+
+    Attributes:
+        kind: ``directory`` or ``file``, as it is for the owner, so that a grant can lie over it.
+        number: Of the file system's node; 0 for a directory that nobody may open.
+    """
+
+    op: ClassVar[str] = "stub"
+    path: str
+    kind: str
+    number: int
+
+    def describe(self) -> str:
+        return f"can be asked for: {self.path}"
+
+    def execute(self, context: Context) -> None:
+        source = context.stubs.get(self.number)
+        if source is None:
+            context.root.stub(self.path)
+            return
+        parent, name = context.root.parent_to_fill(self.path)
+        try:
+            if self.kind == "directory":
+                os.mkdir(name, 0, dir_fd=parent)
+            else:
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0, dir_fd=parent))
+        except FileExistsError:
+            return
+        fd = mount.clone_tree(source)
+        try:
+            # Nobody else is in this tree yet: the name is the one that was just made.
+            mount.move_mount(fd, parent, name)
+        finally:
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,6 +609,8 @@ class Limits:
 Operation = (
     MakeRoot
     | MakeDirectory
+    | MakeStubs
+    | Stub
     | MakeSymlink
     | WriteFile
     | MountFs
@@ -558,6 +630,8 @@ _CLASSES: Final[dict[str, type[Operation]]] = {
     for cls in (
         MakeRoot,
         MakeDirectory,
+        MakeStubs,
+        Stub,
         MakeSymlink,
         WriteFile,
         MountFs,

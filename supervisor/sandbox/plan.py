@@ -22,6 +22,7 @@ from supervisor.sandbox.operations import (
     Loopback,
     MakeDirectory,
     MakeRoot,
+    MakeStubs,
     MakeSymlink,
     MountFs,
     Operation,
@@ -29,11 +30,13 @@ from supervisor.sandbox.operations import (
     Pivot,
     ProtectTree,
     Seal,
+    Stub,
     Sysctl,
     WriteFile,
     to_json,
 )
 from supervisor.sandbox.profile import Profile, is_within
+from supervisor.sandbox.stubs import number_of
 
 # What of the new /proc is hidden: keys and kernel addresses of the whole machine, and a switch that reboots it.
 MASKED_PROC: Final = ("keys", "key-users", "kallsyms", "kcore", "sysrq-trigger", "timer_list", "sched_debug")
@@ -60,7 +63,8 @@ class Source:
         fd: Index among the plan's descriptors; -1 for a symlink.
         target: A symlink's text.
         purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected``,
-            ``empty``; of the daemon's own: ``door`` (the agent API's socket) and ``client`` (its programs).
+            ``empty``, ``ask`` (only that it is a file); of the daemon's own: ``door`` (the agent API's socket) and
+            ``client`` (its programs).
     """
 
     path: str
@@ -253,6 +257,7 @@ def _base(
     sysctls = [] if surroundings.memfd_noexec is None else [Sysctl("vm.memfd_noexec", str(surroundings.memfd_noexec))]
     return (
         MakeRoot(),
+        MakeStubs(),  # before /run, which covers where it is attached
         Loopback(),
         *_skeleton(profile),
         *(entry for source in system for entry in _shown(source)),
@@ -388,12 +393,24 @@ def _areas(
 
 
 def _ask_stubs(profile: Profile, owner: Owner, sources: Sequence[Source]) -> list[Operation]:
-    """Empty directories that nobody may open, where something can be asked for; never above or in what is shown."""
+    """Names where something can be asked for; never above or in what is shown."""
     shown = [source.path for source in sources if source.purpose in ("home", "read", "write", "workspace")]
-    stubs = [f"{owner.home}/{os.fsdecode(name)}" for name in profile.files.ask]
-    return [
-        MakeDirectory(stub, 0) for stub in stubs if not any(_below(path, stub) or _below(stub, path) for path in shown)
-    ]
+    paths = [f"{owner.home}/{os.fsdecode(name)}" for name in profile.files.ask]
+    files = {source.path for source in sources if source.purpose == "ask"}
+    operations: list[Operation] = []
+    counts = {"directory": 0, "file": 0}
+    for path in paths:
+        if not any(_below(one, path) or _below(path, one) for one in shown):
+            kind = "file" if path in files else "directory"
+            operations.append(Stub(path, kind, number_of(kind, counts[kind])))
+            counts[kind] += 1
+    return operations
+
+
+def stubs_of(plan: Plan) -> dict[int, str]:
+    """Return the paths of the names that can be asked for by opening them, by their nodes' numbers."""
+    found = [operation for operation in plan.operations if isinstance(operation, Stub)]
+    return {stub.number: stub.path for stub in found if stub.number}
 
 
 def limits(profile: Profile, surroundings: Surroundings) -> Limits:
@@ -444,7 +461,7 @@ def landlock_rules(sources: Sequence[Source], owner: Owner) -> tuple[tuple[str, 
         owner.home: "write",
     }
     for source in sources:
-        if source.kind == "symlink" or source.purpose in ("device", "etc", "empty", "door"):
+        if source.kind == "symlink" or source.purpose in ("device", "etc", "empty", "door", "ask"):
             continue
         writable = source.purpose in {"write", "workspace"}
         covered = any(rules[path] == "write" and _below(source.path, path) for path in rules)

@@ -21,6 +21,7 @@ def items(
     wanted += [(b"/etc/" + name, "etc", False) for name in profile.files.etc]
     wanted += [(b"/dev/" + name.encode(), "device", True) for name in profile.devices]
     wanted += [(below + b"/" + path, "home", False) for path in profile.files.home_read]
+    wanted += [(below + b"/" + path, "ask", False) for path in profile.files.ask]
     wanted += [(path, "read", False) for path in profile.files.read]
     wanted += [(os.fsencode(path), "read", True) for path in reads]
     wanted += [(os.fsencode(path), "write", True) for path in writes]

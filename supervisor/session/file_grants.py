@@ -71,7 +71,14 @@ class FileEnforcer:
         try:
             items, empty = await (self._copied if grant.copy else self._opened)(grant, hand, fds)
             layers = Layers(empty, await self._sessions.mapping_of(session), self._rootless)
-            return await live_mounts.grant(self._launcher, session, items, layers)
+            if session.stubs is not None:
+                for item in items:
+                    session.stubs.admit(item.path, item.kind)
+            try:
+                return await live_mounts.grant(self._launcher, session, items, layers)
+            except BaseException:
+                self._forget(session, [item.path for item in items])
+                raise
         finally:
             seqpacket.close_all(fds)
 
@@ -123,12 +130,19 @@ class FileEnforcer:
         details = {"ended": "with its session"}
         if session is not None and mounted:
             done = await live_mounts.withdraw(self._launcher, session, mounted)
+            self._forget(session, [one.path for one in mounted])
             await asyncio.to_thread(seqpacket.close_all, list(done.held))
             details = {"ended": done.ended, "killed": str(done.killed)}
         took_ms = (time.monotonic() - start) * 1000
         if grant.copy and (owner := self._owners.pop(grant.id, None)):
             await self._drop_copy(grant, await self._hands.of(*owner))
         return Effected(took_ms, details)
+
+    @staticmethod
+    def _forget(session: Session, paths: list[str]) -> None:
+        if session.stubs is not None:
+            for path in paths:
+                session.stubs.forget(path)
 
     @staticmethod
     async def _drop_copy(grant: Grant, hand: Hand) -> None:

@@ -70,6 +70,8 @@ class Prepared:
 class Started:
     """A running sandbox: its PID 1 as seen outside, its mount namespace (a descriptor), and what is not as asked for.
 
+    *stubs* is the descriptor that answers for the names to be asked for, the caller's; -1 where there are none.
+
     Whoever holds the namespace decides when its mounts go: letting go of a staged overlay writes its disk back
     (syncfs(2)), which can take seconds, and nobody is to wait for that to hear an exit code.
     """
@@ -77,6 +79,7 @@ class Started:
     pid: int
     mounts: int
     findings: list[str]
+    stubs: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +252,8 @@ async def carry_out(launcher: LauncherClient, session_id: str, plan: Plan, fds: 
         seqpacket.close_all(pidfds)
         if not answer["has_base"]:
             await _send_part(channel, plan.base_json(), base)
-        findings, mounts = await hear(channel, console)
-        return Started(int(answer["pid"]), mounts, findings)
+        findings, mounts, stubs = await hear(channel, console)
+        return Started(int(answer["pid"]), mounts, findings, stubs)
     finally:
         channel.close()
 
@@ -294,10 +297,10 @@ async def build_base_ahead(launcher: LauncherClient, plan: Plan, fds: Mapping[in
         channel.close()
 
 
-async def hear(channel: Channel, console: Console) -> tuple[list[str], int]:
-    """Wait for what a child says of its plan; returns, once the exec has happened, its findings and mount namespace.
+async def hear(channel: Channel, console: Console) -> tuple[list[str], int, int]:
+    """Wait for what a child says of its plan; returns, once the exec has happened, findings, mount namespace and stubs.
 
-    The namespace is -1 for one more command in a session.
+    The last two are -1 for one more command in a session.
     """
     fds: list[int] = []
     try:
@@ -318,9 +321,10 @@ async def hear(channel: Channel, console: Console) -> tuple[list[str], int]:
         seqpacket.close_all(fds)
         raise
     mounts = fds.pop(0) if message["mounts"] else -1
+    stubs = fds.pop(0) if message.get("stubs") else -1
     if fds:
         console.take_terminal(fds.pop())
-    return [str(item) for item in message["findings"]], mounts
+    return [str(item) for item in message["findings"]], mounts, stubs
 
 
 def enforcement_report(

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from supervisor.clock import now_ns
@@ -19,7 +20,7 @@ from supervisor.ids import is_session_name, new_session_id
 from supervisor.linux import seqpacket
 from supervisor.sandbox.layers import LayerState, check_required
 from supervisor.sandbox.operations import Keyring, to_json
-from supervisor.sandbox.plan import Command, Owner, Plan, Terms, command_json, rlimits
+from supervisor.sandbox.plan import Command, Owner, Plan, Terms, command_json, rlimits, stubs_of
 from supervisor.sandbox.profile import Profile, build_environment
 from supervisor.session import launch
 from supervisor.session.agent_ids import AgentIds
@@ -32,6 +33,7 @@ from supervisor.session.launcher_client import LauncherClient
 from supervisor.session.profiles import Profiles
 from supervisor.session.session import Execution, Session, shell_code
 from supervisor.session.state import LIVE_STATES, Record, State
+from supervisor.session.stub_server import StubServer
 from supervisor.session.tasks import Tasks
 
 _logger = logging.getLogger(__name__)
@@ -42,8 +44,8 @@ MAX_SESSIONS: Final = 1000
 # How long a launch has the machine to itself before the next one is prepared.
 QUIET_S: Final = 0.03
 TEARDOWNS_AT_ONCE: Final = 8
-# Its console (3), log, mounts, door and client's connection; kept free: what launches and reviews hold.
-OPEN_FILES_OF_A_SESSION: Final = 8
+# Its console (3), log, mounts, stubs, door and client's connection; kept free: what launches and reviews hold.
+OPEN_FILES_OF_A_SESSION: Final = 9
 OPEN_FILES_RESERVED: Final = 512
 OUT_OF_MEMORY: Final = 137  # 128+SIGKILL, as a shell and a container say it
 # How long a launch that came to nothing waits for its killed process, before its uid is lent again.
@@ -66,6 +68,9 @@ class SessionObserver:
 
     def started(self, session: Session, request: Request) -> None:
         """Hear of a session that runs."""
+
+    def opened(self, session: Session, stub: str, path: str, pid: int) -> None:
+        """Hear that *path*, which lies at or below the ask-list name *stub*, was opened in vain."""
 
     async def ended(self, session_id: str) -> None:
         """Hear that all of a session's processes are gone, or that it never came to run."""
@@ -150,6 +155,7 @@ class SessionService:
         agent_uid = self.uids.lend() if own_uid else owner.uid
         ended = self._starting[session_id] = asyncio.get_running_loop().create_future()
         started: Started | None = None
+        session: Session | None = None
         try:
             mapping = await self._idmap(owner, agent_uid) if own_uid else None
             agent = Agent(agent_uid, mapping, self.observer.door_of(session_id))
@@ -157,6 +163,9 @@ class SessionService:
             record = self._record(request, terms, owner, agent, prepared, started)
             session = Session(record, self._state, Execution(console), prepared.plan, profile, started.mounts)
             session.roots.add(started.pid)
+            if started.stubs >= 0:
+                hear = partial(self.observer.opened, session)
+                session.stubs = StubServer(started.stubs, stubs_of(prepared.plan), hear)
             self._state.put(record)
         except BaseException:
             if await launch.end(self._launcher, session_id):
@@ -164,6 +173,10 @@ class SessionService:
                     await asyncio.wait_for(ended, END_DEADLINE_S)
             if started is not None:
                 os.close(started.mounts)
+                if session is not None and session.stubs is not None:
+                    session.stubs.close()
+                elif started.stubs >= 0:
+                    os.close(started.stubs)
             del self._starting[session_id]
             await self.observer.ended(session_id)
             await console.close()
@@ -362,6 +375,8 @@ class SessionService:
             self._starting[event["id"]].set_result(int(event["status"]))
 
     def _end(self, session: Session, status: int) -> None:
+        if session.stubs is not None:
+            session.stubs.close()
         teardown = asyncio.get_running_loop().run_in_executor(self._closer, os.close, session.mounts)
         self._teardowns[session.record.id] = teardown
         teardown.add_done_callback(lambda _done: self._teardowns.pop(session.record.id, None))

@@ -10,6 +10,7 @@ from supervisor.sandbox.plan import Plan
 from supervisor.sandbox.profile import Profile
 from supervisor.session.console import Console
 from supervisor.session.state import NEXT_STEP, Record, State
+from supervisor.session.stub_server import StubServer
 
 # Output that is still in a pipe when the last process has ended is read within this time.
 DRAIN_S = 2.0
@@ -46,7 +47,15 @@ class Session:
     execs: dict[str, Execution] = field(default_factory=dict)
     # The first process of the session and of each `exec` in it, as pids here: whose descendants are the agent's.
     roots: set[int] = field(default_factory=set)
+    # Answers for the names that can be asked for, where the kernel has what that takes.
+    stubs: StubServer | None = None
     on_ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether a person sits at a terminal of it."""
+        consoles = [one.console for one in (self.main, *self.execs.values())]
+        return any(console.is_terminal and console.client is not None for console in consoles)
 
     def change(self, **fields: object) -> None:
         """Change the record and make it durable, as soon as its disk takes it."""

@@ -58,6 +58,8 @@ class Opener:
                 self._add_plain(f"{directory}/{name}", purpose, False)
         elif purpose == "protected":
             self.protected.append(path)
+        elif purpose == "ask":
+            self._add_kind(path)
         elif purpose in ("system", "etc", "device"):
             self._add_plain(path, purpose, required)
         else:
@@ -70,6 +72,12 @@ class Opener:
             except OSError:
                 self._listings[directory] = []
         return self._listings[directory]
+
+    def _add_kind(self, path: str) -> None:
+        """What can be asked for is not opened; only that it is a file is told, and a directory is taken for granted."""
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.stat(path).st_mode):
+                self.opened.append(Opened(path, "file", "ask"))
 
     def _add_plain(self, path: str, purpose: str, required: bool) -> None:
         """System paths: a symlink stays one."""
