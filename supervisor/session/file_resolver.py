@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from supervisor.broker.ask import Ask, SessionParty
@@ -57,8 +57,7 @@ class FileResolver:
         )
         try:
             selector = str(answer["selector"])
-            place = live_mounts.Item(root_of(selector), "directory", -1)
-            live_mounts.check_covered(session.plan.landlock, place)
+            check_grantable(session.plan.landlock, ask.operations, selector, str(answer["kind"]))
             contents = await self._look(hand, answer, fds)
         finally:
             seqpacket.close_all(fds)
@@ -101,6 +100,27 @@ class FileResolver:
             names = [str(items[index]["path"]) for index in indices]
             contents += await self._classifier.look(names, fds[first : first + _BATCH])
         return contents
+
+
+def check_grantable(rules: Iterable[tuple[str, str]], operations: Sequence[str], selector: str, kind: str) -> None:
+    """Refuse, before anybody is asked, what a session that runs cannot be given.
+
+    Args:
+        rules: Landlock's, as they were set at the session's start.
+        kind: ``file``, ``tree`` or ``pattern``.
+
+    Raises:
+        RefusedError: Says how it can be had.
+    """
+    root = root_of(selector)
+    if "write" in operations and kind != "tree":
+        folder = os.path.dirname(selector) if kind == "file" else root
+        raise RefusedError(f"{selector}: only a whole folder can be staged for writing", f"ask for {folder}/**")
+    stage = -1 if "write" in operations else None
+    live_mounts.check_covered(rules, live_mounts.Item(root, "directory", -1, stage))
+    if "write" in operations:
+        step = f"start the session with: deskwarden run -w {root} …"
+        raise RefusedError(f"{selector}: a running session can be shown files, not given them to change", step)
 
 
 def _item(item: dict[str, Any]) -> FileItem:
