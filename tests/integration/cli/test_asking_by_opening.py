@@ -110,7 +110,7 @@ def _start(service: Service, path: str) -> str:
     return service.start_session("--", *program(_READER.format(path=path)), cwd=service.folder())
 
 
-@pytest.mark.parametrize(("stub", "opened"), [(".ssh", ".ssh/id_rsa"), (".npmrc", ".npmrc")])
+@pytest.mark.parametrize(("stub", "opened"), [("Documents", "Documents/sums/q.csv")])
 def test_an_open_becomes_one_question_and_the_grant_lies_over_the_name(
     watched: Service, stub: str, opened: str
 ) -> None:
@@ -118,12 +118,11 @@ def test_an_open_becomes_one_question_and_the_grant_lies_over_the_name(
     wait_until("a question", lambda: _waiting(watched, session))
     (request,) = _waiting(watched, session)
     assert request["target"] == f"{watched.home}/{stub}"
-    assert any(line["text"] == f"opened {watched.home}/{opened}" for line in request["card"])
+    assert any(line["text"] == f"opened {watched.home}/{os.path.dirname(opened)}" for line in request["card"])
     time.sleep(0.5)
     assert len(_waiting(watched, session)) == 1
     assert watched.run("approve", request["id"]).returncode == 0
-    word = "key" if stub == ".ssh" else "token"
-    wait_until("the file is read", lambda: word in watched.run("logs", session).stdout.decode())
+    wait_until("the file is read", lambda: "1" in watched.run("logs", session).stdout.decode().split())
     assert watched.run("revoke", "--session", session).returncode == 0
     watched.run("stop", session)
 
@@ -156,7 +155,7 @@ def test_with_nobody_there_it_is_a_denial_on_record_and_no_question(home_service
 def test_thousands_of_opens_from_threads_are_one_question_and_the_service_answers_meanwhile(watched: Service) -> None:
     code = """
     import threading
-    path = os.path.expanduser("~/.ssh/id_rsa")
+    path = os.path.expanduser("~/Documents/a")
     def look():
         for _ in range(500):
             attempt(open, path)

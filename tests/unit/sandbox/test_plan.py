@@ -13,12 +13,12 @@ from supervisor.sandbox import profile_source
 from supervisor.sandbox.confine import check_base, check_builds_on_base, check_plan
 from supervisor.sandbox.operations import (
     Bind,
-    MakeDirectory,
     MountFs,
     Overlay,
     Pivot,
     ProtectTree,
     Seal,
+    Stub,
     Sysctl,
     from_json,
     to_json,
@@ -129,9 +129,7 @@ def test_ask_stubs_never_cover_the_workspace_or_what_is_shown() -> None:
     work = f"{HOME}/Documents/project"
     sources = tuple(replace(item, path=work) if item.purpose == "workspace" else item for item in SOURCES)
     stubs = [
-        item.path
-        for item in _plan(sources=sources, stages=(Stage(work, 7),)).operations
-        if isinstance(item, MakeDirectory) and item.mode == 0
+        item.path for item in _plan(sources=sources, stages=(Stage(work, 7),)).operations if isinstance(item, Stub)
     ]
     assert f"{HOME}/.ssh" in stubs
     assert f"{HOME}/Documents" not in stubs
