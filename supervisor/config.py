@@ -42,6 +42,8 @@ class Places:
         return f"{self.runtime}/agents"
 
 
+SYSTEM_CONFIG = "/etc/deskwarden"
+
 SYSTEM_PLACES = Places("/run/deskwarden", "/var/lib/deskwarden")
 
 
@@ -51,6 +53,11 @@ def system_places(environment: Mapping[str, str]) -> Places:
         environment.get("DESKWARDEN_SYSTEM_RUNTIME_DIR", SYSTEM_PLACES.runtime),
         environment.get("DESKWARDEN_SYSTEM_STATE_DIR", SYSTEM_PLACES.state),
     )
+
+
+def system_config(environment: Mapping[str, str]) -> str:
+    """Return where IT's configuration is; root may move it for a second instance (tests), nobody else."""
+    return environment.get("DESKWARDEN_SYSTEM_CONFIG_DIR", SYSTEM_CONFIG)
 
 
 def rootless_places(environment: Mapping[str, str], uid: int) -> Places:

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from supervisor.broker import journal
+from supervisor.broker import accepted, journal
 from supervisor.errors import DeskwardenError, ServiceError
 
 _SCHEMA: Final = (
     journal.SCHEMA
+    + accepted.SCHEMA
     + """
 CREATE TABLE IF NOT EXISTS request (
     id TEXT PRIMARY KEY,

@@ -53,6 +53,14 @@ extends: coding
 #   staged: 16GiB
 #   wall_time: 8h                       # or none
 
+# asks:                                 # what its agents may ask for: you are shown it once a folder, and say yes
+#   capabilities:
+#     reports:
+#       kind: file
+#       selector: ~/reports/**
+#       ops: [read]
+#       justification: It sums up the reports.
+
 # requires: [cgroup-limits]             # refuse to start without; names as in `deskwarden doctor`
 """
 
@@ -147,6 +155,12 @@ def _scalars(resolved: Resolved) -> list[tuple[str, str]]:
     ]
     sizes = ("memory", "file_size", "staged", "tmp")
     rows += [(f"limits.{name}", _size(getattr(limits, f"{name}_bytes"))) for name in sizes]
+    asks = profile.asks
+    for one in asks.capabilities:
+        place = f"asks.capabilities.{one.id}"
+        fields = (("kind", one.kind), ("selector", one.selector), ("label_max", one.label_max))
+        rows += [(f"{place}.{name}", value) for name, value in (*fields, ("justification", one.justification))]
+    rows.append(("asks.duration_max", f"{asks.duration_max_s}s"))
     rows += [(f"environment.set.{name}", value) for name, value in profile.environment.fixed]
     return rows
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HELP = "run an agent or any command in a sandbox"
 
+# As `identity.dsse` reads; importing that takes longer than all the rest here.
+_MAX_ENVELOPE_BYTES = 512 * 1024
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Agents that are of no use without their model's API: until the network door exists, say so instead of a time-out.
@@ -37,6 +39,7 @@ _ONE = {
     "--name": "name",
     "--for": "lasts",
     "--memory": "memory",
+    "--manifest": "manifest",
 }
 _MANY = {"-r": "read", "--read": "read", "-w": "write", "--write": "write", "--read-file": "read_file", "--env": "env"}
 _SWITCHES = {
@@ -108,6 +111,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--allow-domain", action="append", default=[], metavar="H[:port]", help=SUPPRESS)
     network.add_argument("--publish", action="append", default=[], metavar="PORT", help=SUPPRESS)
     asking = parser.add_argument_group("asking")
+    asking.add_argument(
+        "--manifest", metavar="FILE", help="what stands behind the agent: a signed manifest (.dsse.json)"
+    )
     asking.add_argument("--ask", choices=("prompt", "never"), help=SUPPRESS)
     asking.add_argument("--auto", action="store_true", help=SUPPRESS)
     more = parser.add_argument_group("more")
@@ -134,13 +140,22 @@ def run(args: argparse.Namespace) -> int:
     interactive = window.is_interactive() and not args.detach
     if interactive:
         request["terminal"] = list(window.window_size())
+        request["can_ask"] = True
+    message = _converse(request, interactive, args.json)
+    if message["event"] == "consent":  # nothing was started yet
+        from supervisor.cli.consent import agreed
+
+        message = _converse(request | {"agreed": agreed(message)}, interactive, args.json)
+    return finish(message, args.json, args.loud)
+
+
+def _converse(request: dict[str, Any], interactive: bool, as_json: bool) -> dict[str, Any]:
+    """Start the session and carry its input and output; returns the last message."""
     with service.begin(request) as sock:
         # Imported while the daemon works on it.
         from supervisor.cli import card, conversation  # noqa: F401 (the card is for `finish`)
 
-        talk = conversation.Conversation(sock, interactive, lambda message: None if args.json else greet(message))
-        message = talk.carry()
-    return finish(message, args.json, args.loud)
+        return conversation.Conversation(sock, interactive, lambda message: None if as_json else greet(message)).carry()
 
 
 def greet(message: dict[str, Any]) -> None:
@@ -218,7 +233,23 @@ def build_request(args: argparse.Namespace) -> dict[str, Any]:
         "detach": args.detach,
         "for_s": parse_duration(args.lasts) if args.lasts else None,
         "umask": umask,
+        **_standing(args),
     }
+
+
+def _standing(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what is said of the agent's standing: a signed manifest, as its file has it."""
+    if not args.manifest:
+        return {}
+    try:
+        fd = os.open(args.manifest, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(_MAX_ENVELOPE_BYTES + 1)
+        return {"manifest": data.decode()}
+    except OSError as error:
+        raise UsageError(f"{args.manifest}: {error.strerror}", "deskwarden manifest sign makes one") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{args.manifest}: is no envelope", "deskwarden manifest sign makes one") from error
 
 
 def _refuse_empty(args: argparse.Namespace) -> None:

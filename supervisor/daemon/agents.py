@@ -13,7 +13,9 @@ from supervisor.daemon.judge import Judge
 from supervisor.daemon.openings import Openings
 from supervisor.daemon.peer import Place
 from supervisor.daemon.relay import Relay
+from supervisor.daemon.standings import Standings
 from supervisor.policy.standing import Standing, consent
+from supervisor.sandbox.plan import Owner
 from supervisor.session.launch import Request
 from supervisor.session.service import SessionObserver
 from supervisor.session.session import Session
@@ -24,8 +26,9 @@ TRUST_DOMAIN = "local"
 class Agents(SessionObserver):
     """Tells the broker of sessions, and opens their doors."""
 
-    def __init__(self, broker: Broker, judge: Judge, relay: Relay) -> None:
+    def __init__(self, broker: Broker, judge: Judge, relay: Relay, standings: Standings) -> None:
         self._broker = broker
+        self._standings = standings
         self._judge = judge
         self._relay = relay
         self._openings = Openings(broker, time.monotonic)
@@ -34,12 +37,16 @@ class Agents(SessionObserver):
         """Listen for a session that is about to start; nobody is heard before `started`."""
         return self._relay.listen(session_id)
 
+    async def starting(self, session_id: str, owner: Owner, request: Request) -> None:
+        """Record a launch with a signed manifest."""
+        await self._standings.record(session_id, owner.uid, request)
+
     def started(self, session: Session, request: Request) -> None:
         """Hear the agent from now on."""
         record = session.record
         name = os.path.basename(record.argv[0])[:64] or "agent"
         owner = _account_of(record.owner_uid)
-        standing = consent(name, owner, now_ns() // 10**9)
+        standing = request.standing or consent(name, owner, now_ns() // 10**9)
         self._judge.open_session(record.id, standing)
         self._broker.open_session(_party(session, standing, owner))
         self._relay.open(Place(record.id, record.agent_uid, _pid_namespace(record.pid), "", session.roots))
@@ -61,15 +68,16 @@ def _party(session: Session, standing: Standing, owner: str) -> SessionParty:
     return SessionParty(
         id=record.id,
         name=record.name,
-        agent=f"spiffe://{TRUST_DOMAIN}/agent/{manifest.class_claim}/{manifest.name}",
-        agent_class=manifest.class_claim,
-        publisher=manifest.publisher if standing.signed_by else manifest.name,
+        agent=f"spiffe://{TRUST_DOMAIN}/agent/{standing.agent_class}/{manifest.name}",
+        agent_class=standing.agent_class,
+        publisher=manifest.publisher if "publisher" in standing.signed_by else manifest.name,
         owner_uid=record.owner_uid,
         owner_name=owner,
         owner_home=session.plan.command.environment["HOME"],
         project=record.workspace,
         manifest_digest=manifest.digest,
         purpose=manifest.purpose,
+        consented=standing.consented,
     )
 
 

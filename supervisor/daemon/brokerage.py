@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from supervisor.broker.agent_access import AgentAccess
 from supervisor.broker.broker import Broker
@@ -13,8 +14,10 @@ from supervisor.daemon.agent_service import AgentServer
 from supervisor.daemon.agents import Agents
 from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.judge import Judge
+from supervisor.daemon.keyring import ManagedKeys
 from supervisor.daemon.policy_client import WorkerEngine
 from supervisor.daemon.relay import Relay
+from supervisor.daemon.standings import Standings
 from supervisor.errors import DeskwardenError
 from supervisor.policy import sensitivity
 from supervisor.policy.bundle_source import Bundle
@@ -78,7 +81,8 @@ class Brokerage:
         self._relay = Relay(places.agents, internal)
         self._server = AgentServer(AgentAccess(self.broker, self._askable, uses), self._relay.session_of, internal)
         hands.living_grants = self._living_grants
-        service.observer = Agents(self.broker, self._judge, self._relay)
+        self.standings = Standings(self._store, hands, ManagedKeys(rootless, dict(os.environ)))
+        service.observer = Agents(self.broker, self._judge, self._relay, self.standings)
 
     async def start(self) -> None:
         """Load the policy, end what a daemon that died left, and listen. Without a policy or a record all is denied.

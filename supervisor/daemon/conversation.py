@@ -8,6 +8,8 @@ from typing import Any
 
 from supervisor.broker.broker import Broker
 from supervisor.daemon.bootstrap import Foundation
+from supervisor.daemon.brokerage import Brokerage
+from supervisor.daemon.standings import Standings
 from supervisor.session.channel import Channel
 from supervisor.session.secret_store import SecretStore
 from supervisor.session.service import Caller, SessionService
@@ -20,9 +22,23 @@ class Conversation:
     channel: Channel
     caller: Caller
     service: SessionService
-    broker: Broker
+    brokerage: Brokerage
     foundation: Foundation
-    secrets: SecretStore
+
+    @property
+    def broker(self) -> Broker:
+        """Who answers for requests, votes and grants."""
+        return self.brokerage.broker
+
+    @property
+    def secrets(self) -> SecretStore:
+        """The owners' secrets."""
+        return self.brokerage.secrets
+
+    @property
+    def standings(self) -> Standings:
+        """What stands behind agents."""
+        return self.brokerage.standings
 
     async def result(self, fds: tuple[int, ...] = (), **fields: Any) -> None:
         """Send the last message."""

@@ -56,7 +56,8 @@ class Judge:
         """Return the decision; see `broker.doors.Judge`."""
         standing, now_s = self.standing_of(party.id), now_ns() // 10**9
         manifest = standing.manifest
-        entry = standing.entry_for(request.capability)
+        # What has expired while the agent runs covers nothing any more.
+        entry = standing.entry_for(request.capability) if now_s < manifest.expires else None
         named = [role for role in self._roles() if role.binding in manifest.roles]
         facts = Facts(
             now_s=now_s,

@@ -131,7 +131,7 @@ async def _serve(
     service = SessionService(launcher, hands, state, machine, f"{places.state}/logs", layers, profiles)
     brokerage = Brokerage(foundation, service, launcher, hands, bundle)
     await brokerage.start()
-    server = Server(service, brokerage.broker, foundation, brokerage.secrets)
+    server = Server(service, brokerage, foundation)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

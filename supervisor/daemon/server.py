@@ -10,15 +10,14 @@ from collections import Counter
 from typing import Any, Final
 
 from supervisor import protocol
-from supervisor.broker.broker import Broker
 from supervisor.daemon import verbs
 from supervisor.daemon.bootstrap import Foundation, owner_of, read_peer_level
+from supervisor.daemon.brokerage import Brokerage
 from supervisor.daemon.conversation import Conversation
 from supervisor.daemon.log import from_uid
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
 from supervisor.linux import seqpacket
 from supervisor.session.channel import Channel, wait_readable
-from supervisor.session.secret_store import SecretStore
 from supervisor.session.service import Caller, SessionService
 
 _logger = logging.getLogger(__name__)
@@ -31,11 +30,10 @@ REQUEST_DEADLINE_S: Final = 10.0
 class Server:
     """The accepting loop, and one task a connection."""
 
-    def __init__(self, service: SessionService, broker: Broker, foundation: Foundation, secrets: SecretStore) -> None:
+    def __init__(self, service: SessionService, brokerage: Brokerage, foundation: Foundation) -> None:
         self._service = service
-        self._broker = broker
+        self._brokerage = brokerage
         self._foundation = foundation
-        self._secrets = secrets
         self._own_level = read_peer_level("/proc/self/status")
         self._by_uid: Counter[int] = Counter()
         self.last_activity = asyncio.get_running_loop().time()
@@ -69,9 +67,8 @@ class Server:
             handler = verbs.HANDLERS.get(str(request.get("verb")))
             if handler is None:
                 raise UsageError(f"unknown verb {request.get('verb')!r}", "deskwarden --help")
-            await handler(
-                Conversation(channel, caller, self._service, self._broker, self._foundation, self._secrets), request
-            )
+            talk = Conversation(channel, caller, self._service, self._brokerage, self._foundation)
+            await handler(talk, request)
         except DeskwardenError as error:
             await _say_error(channel, error)
         except (BrokenPipeError, ConnectionResetError):

@@ -11,12 +11,13 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from supervisor import protocol
 from supervisor.clock import now_ns
 from supervisor.daemon import approval_verbs, reading, secret_verbs
+from supervisor.daemon.consenting import parse_wanted, plan_lines, stand
 from supervisor.daemon.conversation import Conversation, Handler
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
 from supervisor.linux import seqpacket
@@ -98,7 +99,9 @@ def parse_run(request: Mapping[str, Any]) -> Request:
 
 async def run(conversation: Conversation, request: dict[str, Any]) -> None:
     """Start a session; stay with it unless detached."""
-    parsed = parse_run(request)
+    parsed, note = await stand(conversation, parse_run(request), parse_wanted(request))
+    if parsed is None:
+        return
     service = conversation.service
     detach = reading.flag(request.get("detach"), "--detach")
     session = await service.run(conversation.caller, parsed, None if detach else conversation.channel)
@@ -109,6 +112,8 @@ async def run(conversation: Conversation, request: dict[str, Any]) -> None:
     started: dict[str, Any] = {"event": "started", "id": record.id, "name": record.name}
     if service.is_first_run(conversation.caller, record):
         started["first_run"] = _public(record)
+    if note:
+        started["note"] = note
     if parsed.limits.get("memory_bytes") and "memory" not in record.report["limits"]:
         started["note"] = "--memory bounds each process here, not all together: no memory controller is delegated"
     try:
@@ -308,8 +313,10 @@ async def _send_chunks(conversation: Conversation, chunks: Iterator[bytes]) -> N
 
 async def plan(conversation: Conversation, request: dict[str, Any]) -> None:
     """Describe a launch in words; nothing is started."""
-    lines = await conversation.service.describe(conversation.caller, parse_run(request))
-    await conversation.result(plan=lines)
+    parsed, note = await stand(conversation, parse_run(request), replace(parse_wanted(request), can_ask=False))
+    if parsed is not None:
+        lines = await conversation.service.describe(conversation.caller, parsed)
+        await conversation.result(plan=[*plan_lines(parsed.standing), *filter(None, [note]), *lines])
 
 
 # ---- ending ----

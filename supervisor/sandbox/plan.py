@@ -63,7 +63,8 @@ class Source:
         fd: Index among the plan's descriptors; -1 for a symlink.
         target: A symlink's text.
         purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected``,
-            ``empty``, ``ask`` (only that it is a file); of the daemon's own: ``door`` (the agent API's socket) and
+            ``empty``, ``ask`` (only that it is a file), ``program`` (a verified copy); of the daemon's own: ``door`` (the
+            agent API's socket) and
             ``client`` (its programs).
     """
 
@@ -223,6 +224,7 @@ def build(
             *_door(sources),
             *_areas(sources, stages, surroundings, terms.mode),
             *_ask_stubs(profile, owner, sources),
+            *_program(sources, surroundings),
             limits(profile, surroundings),
             Seal(),
         ),
@@ -390,6 +392,15 @@ def _areas(
                 Bind(source.fd, source.path, source.path, read_only=not writable, idmap=surroundings.idmap)
             )
     return operations
+
+
+def _program(sources: Sequence[Source], surroundings: Surroundings) -> list[Operation]:
+    """Show the verified copy over the program's path, above all that is shown there."""
+    return [
+        Bind(source.fd, source.path, f"the verified copy of {source.path}", idmap=surroundings.idmap)
+        for source in sources
+        if source.purpose == "program"
+    ]
 
 
 def _ask_stubs(profile: Profile, owner: Owner, sources: Sequence[Source]) -> list[Operation]:

@@ -67,6 +67,41 @@ class SeccompRules:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedFor:
+    """One capability that a profile's agents ask for; *selector* may begin with ``~/``, the owner's home."""
+
+    id: str
+    kind: str
+    selector: str
+    operations: tuple[str, ...]
+    label_max: str
+    justification: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """The manifest that a profile carries, for agents without one of their own."""
+
+    capabilities: tuple[AskedFor, ...] = ()
+    duration_max_s: int = 1200
+    roles: tuple[str, ...] = ()
+
+    def entries(self) -> list[dict[str, object]]:
+        """Return the capabilities as a manifest lists them."""
+        return [
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "selector": one.selector,
+                "ops": list(one.operations),
+                "label_max": one.label_max,
+                "justification": one.justification,
+            }
+            for one in self.capabilities
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """An effective profile, after `extends`; *lineage* names it and its parents, nearest first."""
 
@@ -84,6 +119,7 @@ class Profile:
     devices: tuple[str, ...]
     limits: Limits
     seccomp: SeccompRules
+    asks: Asks = Asks()
 
 
 @dataclass(frozen=True, slots=True)

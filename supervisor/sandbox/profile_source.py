@@ -19,8 +19,12 @@ from typing import Any, Final
 import jsonschema
 
 from supervisor.errors import DeskwardenError, RefusedError, UsageError
+from supervisor.policy.manifest_schema import problems
+from supervisor.policy.profile_manifest import profile_document
 from supervisor.sandbox.layers import LAYERS
 from supervisor.sandbox.profile import (
+    AskedFor,
+    Asks,
     Environment,
     Files,
     Limits,
@@ -340,10 +344,37 @@ def _check_values(value: Mapping[str, Any], chain: _Chain) -> None:
     for entry in value["environment"]["set"]:
         if reason := forbidden_name(entry):
             raise _error_at(chain, ("environment", "set"), entry, f"environment.set: {entry}: {reason}")
+    _check_asks(value["asks"], chain)
     workspace = value["workspace"]
     if workspace["default_mode"] not in workspace["modes"]:
         text = f"workspace.default_mode is {workspace['default_mode']}, which workspace.modes does not have"
         raise chain[0][1].error(("workspace", "default_mode"), text)
+
+
+def _check_asks(asks: Mapping[str, Any], chain: _Chain) -> None:
+    """Hold the asks against the manifest's own rules, with a home for ``~/``."""
+    for name, asked in asks["capabilities"].items():
+        missing = [key for key in ("kind", "selector", "ops", "justification") if not asked.get(key)]
+        if missing:
+            raise _at(chain, ("asks", "capabilities", name), f"missing: {', '.join(missing)}")
+    found = _asks(asks)
+    value = profile_document("agent", "owner", "/home/owner", found.entries(), found.duration_max_s, found.roles)
+    for where, text in problems(value):
+        place: Where = ("asks",)
+        if len(where) > 1 and where[0] == "capabilities":
+            place = ("asks", "capabilities", found.capabilities[int(where[1])].id)
+        raise _at(chain, place, text)
+
+
+def _at(chain: _Chain, where: Where, text: str) -> UsageError:
+    """Return an error at *where* in the nearest profile that has it."""
+    for _, file in chain:
+        here: Any = file.value
+        for key in where:
+            here = here.get(key) if isinstance(here, dict) else None
+        if here is not None:
+            return file.error(where, f"{'.'.join(map(str, where))}: {text}", SCHEMA_STEP)
+    return chain[0][1].error((), f"{'.'.join(map(str, where))}: {text}", SCHEMA_STEP)
 
 
 def _error_at(chain: _Chain, where: Where, entry: str, text: str, next_step: str = SCHEMA_STEP) -> UsageError:
@@ -384,7 +415,23 @@ def _build(value: Mapping[str, Any], lineage: tuple[str, ...]) -> Profile:
             wall_time_s=parse_duration(limits["wall_time"]),
         ),
         seccomp=SeccompRules(seccomp["user_namespaces"], tuple(seccomp["allow_extra"]), tuple(seccomp["deny_extra"])),
+        asks=_asks(value["asks"]),
     )
+
+
+def _asks(value: Mapping[str, Any]) -> Asks:
+    capabilities = tuple(
+        AskedFor(
+            name,
+            asked["kind"],
+            asked["selector"],
+            tuple(sorted(asked["ops"])),
+            asked.get("label_max", "internal"),
+            asked["justification"],
+        )
+        for name, asked in sorted(value["capabilities"].items())
+    )
+    return Asks(capabilities, parse_duration(value["duration_max"]) or 0, tuple(value["roles"]))
 
 
 def _paths(entries: Iterable[str]) -> tuple[bytes, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from supervisor.errors import DeskwardenError, LaunchError, RefusedError, ServiceError, UsageError, from_wire
 from supervisor.linux import landlock, seqpacket
+from supervisor.policy.standing import Standing
 from supervisor.sandbox import plan as planning
 from supervisor.sandbox import wanted
 from supervisor.sandbox.layers import LayerState, missing
@@ -26,6 +27,8 @@ from supervisor.session.launcher_client import LauncherClient
 
 # Set-up takes milliseconds; a child that does not answer in this time hangs in the kernel.
 PREPARE_DEADLINE_S: Final = 20.0
+# A program of several hundred megabytes is copied and hashed in a few seconds; a slow disk takes longer.
+PROGRAM_DEADLINE_S: Final = 65.0
 _MEMFD_NOEXEC_FULL: Final = (6, 6)  # at 2 older programs' memfds still work from here on
 _MEMFD_NOEXEC: Final = (6, 3)
 
@@ -47,6 +50,7 @@ class Request:
     terminal: tuple[int, int] | None = None
     umask: int = 0o022
     lasts_s: float | None = None
+    standing: Standing | None = None
 
 
 @dataclass(slots=True)
@@ -182,7 +186,8 @@ async def prepare(
             2 if machine.kernel >= _MEMFD_NOEXEC_FULL else 1 if machine.kernel >= _MEMFD_NOEXEC else None,
         )
         complete_environment(environment, request, sources, owner, terms.session_id, workspace)
-        command = Command(request.argv, environment, workspace, indices, request.terminal, request.umask)
+        argv = await _with_verified_program(request, environment["PATH"], workspace, hand, terms, sources, fds)
+        command = Command(argv, environment, workspace, indices, request.terminal, request.umask)
         plan = planning.build(terms, owner, surroundings, sources, stages, command)
     except BaseException:
         seqpacket.close_all(fds)
@@ -203,6 +208,31 @@ def _own_sources(machine: Machine, door: str, fds: list[int]) -> list[Source]:
         fds.append(os.dup(fd))
         sources.append(Source(path, kind, "client", len(fds) - 1))
     return sources
+
+
+async def _with_verified_program(
+    request: Request, path: str, workspace: str, hand: Hand, terms: Terms, sources: list[Source], fds: list[int]
+) -> tuple[str, ...]:
+    """Return what to run: with a manifest that names programs, one of these, shown as the copy that was verified."""
+    if request.standing is None or not request.standing.manifest.binaries:
+        return request.argv
+    name = request.argv[0]
+    candidates = [f"{part}/{name}" for part in path.split(":")]
+    if "/" in name:
+        candidates = [os.path.join(workspace, name)]
+    binaries = [{"path": one.path, "sha256": one.sha256} for one in request.standing.manifest.binaries]
+    answer, copies = await hand.ask(
+        "program", (), PROGRAM_DEADLINE_S, id=terms.session_id, candidates=candidates, binaries=binaries
+    )
+    fds += copies
+    sources.append(Source(str(answer["path"]), "file", "program", len(fds) - 1))
+    return (str(answer["path"]), *request.argv[1:])
+
+
+async def drop_program(hand: Hand, session_id: str) -> None:
+    """Take the name of a verified program's copy away, once it is mounted or not needed."""
+    with contextlib.suppress(DeskwardenError):
+        await hand.ask("drop_program", (), OPEN_DEADLINE_S, id=session_id)
 
 
 def complete_environment(

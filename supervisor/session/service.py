@@ -66,6 +66,13 @@ class SessionObserver:
         """Return the path of the socket that the sandbox shows to the agent, or an empty word for none."""
         return ""
 
+    async def starting(self, session_id: str, owner: Owner, request: Request) -> None:
+        """Record what stands behind a session, before anything of it is started.
+
+        Raises:
+            DeskwardenError: It must not start.
+        """
+
     def started(self, session: Session, request: Request) -> None:
         """Hear of a session that runs."""
 
@@ -157,6 +164,7 @@ class SessionService:
         started: Started | None = None
         session: Session | None = None
         try:
+            await self.observer.starting(session_id, owner, request)
             mapping = await self._idmap(owner, agent_uid) if own_uid else None
             agent = Agent(agent_uid, mapping, self.observer.door_of(session_id))
             prepared, started = await self._launch(request, terms, owner, hand, agent, console)
@@ -247,6 +255,11 @@ class SessionService:
             seqpacket.close_all(list(agent_ends or ()))
             if prepared is not None:
                 prepared.close()
+            self._drop_program(request, hand, terms.session_id)
+
+    def _drop_program(self, request: Request, hand: Hand, session_id: str) -> None:
+        if request.standing is not None and request.standing.manifest.binaries:
+            self.spawn(launch.drop_program(hand, session_id), f"drop the name of the program of {session_id}")
 
     def _build_base_ahead(self, prepared: Prepared, session_id: str) -> None:
         """Do it when the launch is over; without descriptors to spare, the next session builds its own."""
@@ -292,7 +305,13 @@ class SessionService:
             await console.close()
             if not self._machine.rootless:
                 self.uids.give_back(agent_uid)
+            self._drop_program(request, hand, terms.session_id)
             await self._remove_stage(hand, terms.session_id)
+
+    async def profile_of(self, owner: Owner, request: Request) -> Profile:
+        """Return the profile that a launch names."""
+        hand = await self._hands.of(owner.uid, owner.gid)
+        return (await self._profiles.get(request.profile, hand, owner.home)).profile
 
     async def exec(
         self,

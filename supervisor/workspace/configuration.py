@@ -16,16 +16,24 @@ MAX_FILES: Final = 100
 
 def answer_profiles(request: dict[str, Any], _fds: list[int]) -> tuple[dict[str, Any], list[int]]:
     """Return the profile files of a directory: name, path, and contents or the problem with it."""
-    directory = str(request["directory"])
+    return {"files": _files(str(request["directory"]), ".yaml")}, []
+
+
+def answer_keys(request: dict[str, Any], _fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+    """Return the owner's key files in a directory, as `answer_profiles` does."""
+    return {"files": _files(str(request["directory"]), ".json")}, []
+
+
+def _files(directory: str, ending: str) -> list[dict[str, str]]:
     try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(".yaml"))[:MAX_FILES]
+        names = sorted(name for name in os.listdir(directory) if name.endswith(ending))[:MAX_FILES]
     except OSError:
-        return {"files": []}, []
-    return {"files": [_read(os.path.join(directory, name)) for name in names]}, []
+        return []
+    return [_read(os.path.join(directory, name), ending) for name in names]
 
 
-def _read(path: str) -> dict[str, str]:
-    value = {"name": os.path.basename(path).removesuffix(".yaml"), "path": path, "text": "", "problem": ""}
+def _read(path: str, ending: str) -> dict[str, str]:
+    value = {"name": os.path.basename(path).removesuffix(ending), "path": path, "text": "", "problem": ""}
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

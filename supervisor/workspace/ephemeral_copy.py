@@ -40,7 +40,7 @@ def answer_copy(request: dict[str, Any], fds: list[int]) -> Answer:
         RefusedError: More than the bounds.
         LaunchError: The disk is full.
     """
-    name, items = _id(request), list(request["items"])
+    name, items = id_of(request), list(request["items"])
     _check_bounds(items)
     store_fd = fds[0]
     _make(store_fd, "grants")
@@ -63,7 +63,7 @@ def answer_read_copy(request: dict[str, Any], fds: list[int]) -> Answer:
     items = list(request["items"])
     if len(items) > BATCH:
         raise UsageError(f"{len(items)} items, at most {BATCH} are opened at once")
-    root = open_beneath(fds[0], f"grants/{_id(request)}/files", os.O_PATH | os.O_DIRECTORY)
+    root = open_beneath(fds[0], f"grants/{id_of(request)}/files", os.O_PATH | os.O_DIRECTORY)
     try:
         opened, changed, out = open_items(items, root_fd=root)
     finally:
@@ -73,7 +73,7 @@ def answer_read_copy(request: dict[str, Any], fds: list[int]) -> Answer:
 
 def answer_drop_copy(request: dict[str, Any], fds: list[int]) -> Answer:
     """Remove the copy of a grant; `removed` is false when there was none."""
-    return {"removed": drop(fds[0], _id(request))}, []
+    return {"removed": drop(fds[0], id_of(request))}, []
 
 
 def drop_copies(store_fd: int, living: list[str]) -> int:
@@ -121,7 +121,8 @@ def _remove(dir_fd: int, name: str) -> None:
     os.rmdir(name, dir_fd=dir_fd)
 
 
-def _id(request: dict[str, Any]) -> str:
+def id_of(request: dict[str, Any]) -> str:
+    """Return the request's id, which becomes a file's name."""
     name = str(request["id"])
     if not _ID.fullmatch(name):
         raise UsageError(f"grant id {name[:80]!r}: want letters, digits, _ and -, at most 64")

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from supervisor.errors import DeskwardenError, LaunchError, ServiceError, to_wire
 from supervisor.linux import prctl, seqpacket
-from supervisor.workspace import ephemeral_copy, opening, resolving, review, secret_command
-from supervisor.workspace.configuration import answer_profiles
+from supervisor.workspace import ephemeral_copy, opening, program_copy, resolving, review, secret_command
+from supervisor.workspace.configuration import answer_keys, answer_profiles
 
 Handler = Callable[[dict[str, Any], list[int]], tuple[dict[str, Any], list[int]]]
 
@@ -33,6 +33,8 @@ _ASKED_BY_AGENTS: Final[dict[str, tuple[Handler, int]]] = {
     "read_copy": (ephemeral_copy.HANDLERS["read_copy"], 10),
     "drop_copy": (ephemeral_copy.HANDLERS["drop_copy"], 60),
     "secret_command": (secret_command.HANDLERS["secret_command"], 20),
+    "program": (program_copy.answer_program, program_copy.LIMIT_S),
+    "drop_program": (program_copy.answer_drop_program, 10),
 }
 
 
@@ -65,6 +67,8 @@ class Hand:
                 guarded(answer_to, self._open, request, fds)
             elif what == "profiles":
                 guarded(answer_to, answer_profiles, request, fds)
+            elif what == "keys":
+                guarded(answer_to, answer_keys, request, fds)
             elif what == "area":
                 guarded(answer_to, review.open_area, request, [self._store_fd, *fds])
             elif what in review.HANDLERS:
@@ -79,6 +83,7 @@ class Hand:
         self._store_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fds[0])
         with contextlib.suppress(FileExistsError):
             os.mkdir("empty", 0o555, dir_fd=self._store_fd)
+        program_copy.drop_all(self._store_fd)
         self._empty_fd = os.open("empty", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self._store_fd)
         return {}, []
 

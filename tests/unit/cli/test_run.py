@@ -108,3 +108,15 @@ def test_the_first_run_card_has_at_most_twelve_lines() -> None:
     lines = card.first_run_card(session)
     assert len(lines) <= 12
     assert "and 15 more" in "\n".join(lines)
+
+
+def test_a_manifest_is_sent_as_its_file_has_it(tmp_path: Any) -> None:
+    path = tmp_path / "m.dsse.json"
+    path.write_bytes(b'{ "payload": "\xc3\xa9"\r\n}')
+    request = run.build_request(_args("--manifest", str(path), "--", "true"))
+    assert request["manifest"].encode() == path.read_bytes()
+    path.write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="no envelope"):
+        run.build_request(_args("--manifest", str(path), "--", "true"))
+    with pytest.raises(UsageError, match="No such file"):
+        run.build_request(_args("--manifest", str(tmp_path / "none"), "--", "true"))
