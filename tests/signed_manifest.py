@@ -57,7 +57,7 @@ class Signer:
         self._count = 0
 
     def sign(self, signs_as: Iterable[str] = ("owner",), keys: str = "", **fields: Any) -> str:
-        """Return the path of an envelope signed in each role of *signs_as*; *keys* tells one set of keys from another."""
+        """Return the path of an envelope signed in each role of *signs_as*; *keys* tells sets of keys apart."""
         self._count += 1
         source = self.folder / f"m{self._count}.yaml"
         source.write_text(yaml.safe_dump(document(**fields)), encoding="utf-8")

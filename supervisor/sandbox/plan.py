@@ -63,9 +63,8 @@ class Source:
         fd: Index among the plan's descriptors; -1 for a symlink.
         target: A symlink's text.
         purpose: ``system``, ``etc``, ``home``, ``read``, ``write``, ``workspace``, ``device``, ``protected``,
-            ``empty``, ``ask`` (only that it is a file), ``program`` (a verified copy); of the daemon's own: ``door`` (the
-            agent API's socket) and
-            ``client`` (its programs).
+            ``empty``, ``ask`` (only that it is a file), ``program`` (a verified copy); of the daemon's own: ``door``
+            (the agent API's socket) and ``client`` (its programs).
     """
 
     path: str
