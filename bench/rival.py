@@ -16,7 +16,7 @@ from typing import Any, Final
 _FIRST_FD: Final = 10
 # `--dev /dev` makes these itself.
 _MADE_BY_DEV: Final = frozenset(("/dev/pts", "/dev/ptmx", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"))
-_SKIPPED: Final = frozenset(("root", "loopback", "keyring", "sysctl", "protect", "limits", "pivot", "seal"))
+_SKIPPED: Final = frozenset(("root", "loopback", "keyring", "sysctl", "protect", "limits", "pivot", "seal", "stubs"))
 
 
 @dataclass(slots=True)
@@ -74,6 +74,10 @@ def _directory(operation: dict[str, Any], path: str) -> list[str]:
     return ["--dev", "/dev"] if path == "/dev" else ["--perms", f"{operation['mode']:04o}", "--dir", path]
 
 
+def _stub(_operation: dict[str, Any], path: str) -> list[str]:
+    return ["--perms", "0000", "--dir", path]
+
+
 def _symlink(operation: dict[str, Any], path: str) -> list[str]:
     return ["--symlink", operation["target"], path]
 
@@ -101,13 +105,14 @@ def _file_system(operation: dict[str, Any], path: str) -> list[str]:
 def _bind(operation: dict[str, Any], path: str, exists: Callable[[str], bool]) -> list[str]:
     if operation["if_exists"]:
         return ["--ro-bind", operation["origin"], path] if exists(path) else []
-    if operation["device"]:
-        return []  # `--dev` has the same ones
+    if operation["device"] or not operation["origin"].startswith("/"):
+        return []  # `--dev` has the same ones; and what is the daemon's own it has not
     return ["--ro-bind" if operation["read_only"] else "--bind", operation["origin"], path]
 
 
 _TRANSLATIONS: Final[dict[str, Callable[[dict[str, Any], str], list[str]]]] = {
     "hostname": _hostname,
+    "stub": _stub,
     "directory": _directory,
     "symlink": _symlink,
     "mount": _file_system,

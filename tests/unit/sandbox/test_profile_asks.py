@@ -55,7 +55,7 @@ def test_the_packaged_profiles_ask_for_nothing() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("~/reports/**", "~/../etc", "selector"),
+        ("~/reports/**", "~/../etc", "holds the name"),
         ("~/reports/**", "reports", "not absolute"),
         ("ops: [read]", "ops: [run]", "run is no operation on file"),
         ("ops: [read], ", "", "missing: ops"),
