@@ -43,7 +43,6 @@ class Places:
 
 
 SYSTEM_CONFIG = "/etc/deskwarden"
-
 SYSTEM_PLACES = Places("/run/deskwarden", "/var/lib/deskwarden")
 
 
@@ -75,6 +74,17 @@ def rootless_places(environment: Mapping[str, str], uid: int) -> Places:
         base = environment.get("XDG_STATE_HOME", "")
         state = f"{base if base.startswith('/') else _home(environment, uid) + '/.local/state'}/deskwarden"
     return Places(runtime or _shared_runtime(uid, state), state)
+
+
+def managed_policies(environment: Mapping[str, str]) -> str:
+    """Return the directory of what IT decided; root may move it for a second instance (tests)."""
+    return f"{system_config(environment)}/policies/managed"
+
+
+def own_configuration(environment: Mapping[str, str], uid: int) -> str:
+    """Return the directory of a person's own configuration (XDG Base Directory Specification)."""
+    base = environment.get("XDG_CONFIG_HOME", "")
+    return f"{base if base.startswith('/') else _home(environment, uid) + '/.config'}/deskwarden"
 
 
 def _shared_runtime(uid: int, state: str) -> str:

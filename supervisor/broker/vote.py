@@ -44,7 +44,8 @@ class Vote:
         shown_digest: Of what was on the screen (`card.shown_digest`).
         human: Who, as the directory of approvers knows them: accounts and keys of one person are one human.
         method: How the vote came: ``os-session`` (a Unix account) or ``signed`` (a key of the directory).
-        evidence: What proves it: ``uid 1000``, or the key's id.
+        evidence: What proves it: ``uid 1000``, or the key's id and the digest of the envelope.
+        envelope: Of a signed vote the envelope as it was received, so that anybody can verify it later.
     """
 
     request_id: str
@@ -58,6 +59,7 @@ class Vote:
     method: str
     evidence: str
     at_ns: int
+    envelope: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -7,10 +7,16 @@ import json
 import sys
 from typing import Any
 
+from supervisor.broker.card import Card, Line
+from supervisor.broker.statement import Statement
+from supervisor.broker.vote import PAYLOAD_TYPE, Answer, Narrowing
 from supervisor.cli import service
 from supervisor.cli.requests import print_card
 from supervisor.cli.run import parse_duration
+from supervisor.clock import now_ns
 from supervisor.errors import RefusedError
+from supervisor.identity.dsse import Envelope, add_signature, envelope_bytes
+from supervisor.identity.keys import read_private
 
 HELP = "say yes to a request"
 
@@ -25,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--for", dest="lasts", metavar="TIME", help="for less time than asked")
     parser.add_argument("--read-only", action="store_true", help="to look, not to change")
     parser.add_argument("--reason", metavar="TEXT", default="", help="why; it is recorded")
+    parser.add_argument("--key", metavar="FILE", help="sign the answer with this private key")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask again on this terminal")
 
 
@@ -46,16 +53,44 @@ def vote(args: argparse.Namespace, answer: str, *, read_only: bool = False, for_
         print_card(request)
     if sys.stdin.isatty() and sys.stdout.isatty() and not args.yes and request["state"] == "waiting":
         _confirm(answer, request)
-    fields = {key: request.get(key, "") for key in ("id", "request_digest", "shown_digest")}
-    narrowing = {"read_only": read_only, "for_s": for_s}
-    message, _body = service.ask(
-        {"verb": "answer", "answer": answer, "reason": args.reason, **narrowing, **fields}, start=False
-    )
+    if args.key:
+        message, _body = service.ask(signed(args.key, request, answer, args.reason, Narrowing(read_only, for_s)), False)
+    else:
+        fields = {key: request.get(key, "") for key in ("id", "request_digest", "shown_digest")}
+        narrowing = {"read_only": read_only, "for_s": for_s}
+        message, _body = service.ask(
+            {"verb": "answer", "answer": answer, "reason": args.reason, **narrowing, **fields}, start=False
+        )
     if args.json:
         print(json.dumps(message["request"] | {"rule": message["rule"]}, indent=2))
         return 0
     _print_outcome(message)
     return 0
+
+
+def signed(path: str, request: dict[str, Any], answer: str, reason: str, narrowing: Narrowing) -> dict[str, Any]:
+    """Return the message that carries a signed answer to *request*.
+
+    What was shown is digested here, from what was printed: a signature is for that, whatever a service says it was.
+
+    Raises:
+        DeskwardenError: The key cannot be used, or the request cannot be answered.
+    """
+    if "card" not in request:
+        raise RefusedError(f"request {request['id']} is {request['state']}", "deskwarden requests")
+    key = read_private(path)
+    shown = Card(tuple(Line(line["label"], line["text"], line["agents_words"]) for line in request["card"]))
+    statement = Statement(
+        request["id"],
+        request["request_digest"],
+        shown.shown_digest,
+        Answer(answer),
+        narrowing,
+        reason,
+        now_ns() // 10**9,
+    )
+    envelope = add_signature(Envelope(PAYLOAD_TYPE, statement.to_bytes()), key)
+    return {"verb": "answer", "envelope": envelope_bytes(envelope).decode(), "key": key.public.pem}
 
 
 def _confirm(answer: str, request: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID")
     parser.add_argument("--never", action="store_true", help="and to the same question for 90 days")
     parser.add_argument("--reason", metavar="TEXT", default="", help="why; the agent is told")
+    parser.add_argument("--key", metavar="FILE", help="sign the answer with this private key")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask again on this terminal")
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from supervisor.cli import service
+from supervisor.plain_text import escape_text
 
 HELP = "say which service answers and what it lacks"
 
@@ -24,5 +25,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"sockets    {message['runtime']}")
     print(f"state      {message['state']}")
     print(f"sessions   {message['sessions']} of yours running")
+    approvers = message["approvers"]
+    print(f"approvers  {approvers['people']}" + (f" from {approvers['path']}" if approvers["path"] else ""))
+    if approvers["problem"]:
+        print(f"           the newest file is NOT in force: {escape_text(approvers['problem'], 300)}")
     print(f"absent     {', '.join(message['absent']) or 'nothing'}   more: deskwarden doctor")
     return 0

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
-from supervisor.broker import card
+from supervisor.broker import approvals, card
 from supervisor.broker.people import Person
 from supervisor.broker.rule import Rule
 from supervisor.broker.ticket import Ticket
 from supervisor.broker.vote import Answer, Narrowing, Vote
 from supervisor.clock import now_ns
-from supervisor.daemon import reading
+from supervisor.daemon import reading, signed_votes
 from supervisor.daemon.conversation import Conversation, Handler
 from supervisor.errors import RefusedError, UsageError
 from supervisor.policy.capability import Assurance
@@ -99,6 +99,9 @@ async def requests(conversation: Conversation, request: dict[str, Any]) -> None:
 async def answer(conversation: Conversation, request: dict[str, Any]) -> None:
     """Count this person's answer to one request, as it was shown to them."""
     caller, person = conversation.caller, _person(conversation)
+    if request.get("envelope") is not None:
+        await _carried(conversation, request)
+        return
     ticket = conversation.broker.find(person, reading.word(request.get("id"), "ID"))
     own = caller.owner.uid == ticket.party.owner_uid
     vote = Vote(
@@ -121,6 +124,18 @@ async def answer(conversation: Conversation, request: dict[str, Any]) -> None:
     ticket = await conversation.broker.vote(vote)
     rule = conversation.broker.rules.made_by(vote, ticket)
     await conversation.result(request=shown_ticket(ticket), rule=_shown_rule(rule) if rule else None)
+
+
+async def _carried(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Count a signed vote. Whoever carries it is told no more than they may see themselves."""
+    broker = conversation.broker
+    vote = signed_votes.vote_from(request, conversation.approvers.approvers, broker, now_ns())
+    ticket = await broker.vote(vote)
+    shown: dict[str, Any] = {"id": ticket.id, "state": str(ticket.state), "waits_for": [], "reasons": []}
+    rule = None
+    if approvals.may_see(_person(conversation), ticket):
+        shown, rule = shown_ticket(ticket), broker.rules.made_by(vote, ticket)
+    await conversation.result(request=shown, rule=_shown_rule(rule) if rule else None)
 
 
 def _answer(value: object) -> Answer:

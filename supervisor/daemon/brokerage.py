@@ -12,6 +12,8 @@ from supervisor.broker.store import Store
 from supervisor.broker.uses import Uses
 from supervisor.daemon.agent_service import AgentServer
 from supervisor.daemon.agents import Agents
+from supervisor.daemon.approvers import Reader
+from supervisor.daemon.approvers_watch import ApproversWatch
 from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.judge import Judge
 from supervisor.daemon.keyring import ManagedKeys
@@ -50,6 +52,7 @@ class Brokerage:
         launcher: LauncherClient,
         hands: Hands,
         bundle: Bundle,
+        approvers: Reader,
     ) -> None:
         places, rootless = foundation.places, foundation.rootless
         lender = None if rootless else service.uids
@@ -62,7 +65,9 @@ class Brokerage:
         self._classifier = Classifier(
             Worker(launcher, "classifier", lender), compile_calls(SYSTEM_CALLS), rules.markers
         )
-        self._judge = Judge(self._engine, lambda: self._roles.bindings)
+        self._judge = Judge(
+            self._engine, lambda: self._roles.bindings, lambda uid: self.broker.directory.of_uid(uid).human
+        )
         self.secrets = SecretStore(f"{places.state}/secrets.db", FileKeys(f"{places.state}/keys"))
         secret_grants = SecretEnforcer(self.secrets, sources(hands), service)
         self.broker = Broker(
@@ -76,6 +81,8 @@ class Brokerage:
             Directory(),
             service.end_for,
         )
+        self.approvers = approvers
+        self._watch = ApproversWatch(approvers, self.broker)
         uses = Uses(self._store, self.broker.grants, secret_grants)
         internal = f"{places.agents}/internal"
         self._relay = Relay(places.agents, internal)
@@ -95,11 +102,13 @@ class Brokerage:
             _logger.info("policy %s", self._engine.revision)
         except DeskwardenError as error:
             _logger.error("no policy is loaded, so every request is denied: %s", error.message)  # noqa: TRY400
+        self._watch.start()
         await self.broker.start()
         await self._server.start()
 
     async def stop(self) -> None:
         """End everything; sessions have ended before."""
+        self._watch.stop()
         self._relay.close_all()
         await self._server.stop()
         await self.broker.stop()

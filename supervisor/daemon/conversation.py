@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.broker.broker import Broker
+from supervisor.daemon.approvers import Reader
 from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.brokerage import Brokerage
 from supervisor.daemon.standings import Standings
@@ -39,6 +40,11 @@ class Conversation:
     def standings(self) -> Standings:
         """What stands behind agents."""
         return self.brokerage.standings
+
+    @property
+    def approvers(self) -> Reader:
+        """Who may approve, as a file says."""
+        return self.brokerage.approvers
 
     async def result(self, fds: tuple[int, ...] = (), **fields: Any) -> None:
         """Send the last message."""

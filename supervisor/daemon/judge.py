@@ -26,11 +26,13 @@ class Judge:
 
     Args:
         roles: The bindings in force; asked each time, since a bundle may be replaced.
+        human: Who a uid is, by the name under which their votes count: what policy excludes fits the votes then.
     """
 
-    def __init__(self, engine: Engine, roles: Callable[[], tuple[Role, ...]]) -> None:
+    def __init__(self, engine: Engine, roles: Callable[[], tuple[Role, ...]], human: Callable[[int], str]) -> None:
         self._engine = engine
         self._roles = roles
+        self._human = human
         self._standings: dict[str, Standing] = {}
 
     def open_session(self, session_id: str, standing: Standing) -> None:
@@ -71,7 +73,7 @@ class Judge:
                 duration_max_s=manifest.duration_max_s,
             ),
             role=resolve(named, request.capability, now_s),
-            owner=OwnerFacts(party.owner_uid, party.owner_name, party.consented),
+            owner=OwnerFacts(party.owner_uid, self._human(party.owner_uid), party.consented),
             rule_answer=cast("Answer", circumstances.answer),
             launch=circumstances.launch,
             asked=circumstances.asked,

@@ -15,7 +15,7 @@ from typing import Final
 
 # Imported before privilege is given up: a checkout in a private home cannot be read afterwards.
 from supervisor.clock import now_ns
-from supervisor.daemon import bootstrap, log
+from supervisor.daemon import approvers, bootstrap, log
 from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.brokerage import Brokerage
 from supervisor.daemon.server import Server
@@ -68,11 +68,13 @@ def main(argv: list[str] | None = None) -> int:
         profiles = Profiles()
         profiles.warm()
         bundle = read_bundle(default_directory())
+        approvers.schema()
+        people = approvers.Reader(approvers.places(os.environ, not args.system))
         if args.launcher:
             foundation = bootstrap.join(args.launcher, os.environ)
         else:
             foundation = bootstrap.lay(not args.system, args.only_uid, os.environ)
-        asyncio.run(_serve(foundation, profiles, bundle, limit, args.idle_exit, args.ready_fd))
+        asyncio.run(_serve(foundation, profiles, bundle, people, limit, args.idle_exit, args.ready_fd))
     except DeskwardenError as error:
         _report(args.ready_fd, error.message, error.next_step, error)
         return error.exit_code
@@ -95,6 +97,7 @@ async def _serve(
     foundation: Foundation,
     profiles: Profiles,
     bundle: Bundle,
+    people: approvers.Reader,
     limit: log.Limit,
     idle_exit_s: float | None,
     ready_fd: int | None,
@@ -129,7 +132,7 @@ async def _serve(
     layers = with_controllers(foundation.layers, launcher.controllers)
     hands = Hands(launcher, stores_fd)
     service = SessionService(launcher, hands, state, machine, f"{places.state}/logs", layers, profiles)
-    brokerage = Brokerage(foundation, service, launcher, hands, bundle)
+    brokerage = Brokerage(foundation, service, launcher, hands, bundle, people)
     await brokerage.start()
     server = Server(service, brokerage, foundation)
     loop = asyncio.get_running_loop()

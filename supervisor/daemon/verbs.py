@@ -277,7 +277,7 @@ async def show(conversation: Conversation, request: dict[str, Any]) -> None:
 
 async def status(conversation: Conversation, _request: dict[str, Any]) -> None:
     """Say what this service is and has."""
-    foundation, service = conversation.foundation, conversation.service
+    foundation, service, people = conversation.foundation, conversation.service, conversation.approvers
     await conversation.result(
         service="rootless" if foundation.rootless else "system",
         pid=os.getpid(),
@@ -285,6 +285,11 @@ async def status(conversation: Conversation, _request: dict[str, Any]) -> None:
         runtime=foundation.places.runtime,
         state=foundation.places.state,
         sessions=len(service.live_of(conversation.caller)),
+        approvers={
+            "people": len(people.approvers.directory.people),
+            "path": people.path,
+            "problem": people.problem,
+        },
         absent=[layer.name for layer in foundation.layers if layer.state is not LayerPresence.PRESENT],
     )
 
