@@ -49,7 +49,9 @@ class Agents(SessionObserver):
         standing = request.standing or consent(name, owner, now_ns() // 10**9)
         self._judge.open_session(record.id, standing)
         self._broker.open_session(_party(session, standing, owner))
-        self._relay.open(Place(record.id, record.agent_uid, _pid_namespace(record.pid), "", session.roots))
+        # A rootless daemon counts in its own user namespace, where the owner, and so the agent, is 0.
+        agent_uid = 0 if session.plan.inner_userns else record.agent_uid
+        self._relay.open(Place(record.id, agent_uid, _pid_namespace(record.pid), "", session.roots))
 
     def opened(self, session: Session, stub: str, path: str, pid: int) -> None:
         """Ask for an ask-list name that was opened, where somebody is there to answer."""
