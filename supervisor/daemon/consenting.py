@@ -62,8 +62,7 @@ async def stand(conversation: Conversation, parsed: Request, wanted: Wanted) -> 
     if standing.signed_by:
         return replace(parsed, standing=standing), "you have not agreed to this manifest: each request is a question"
     nothing = consent(program_of(parsed), owner.name, now_ns() // 10**9)
-    count = len(standing.manifest.entries)
-    note = f"profile {parsed.profile} asks for {count} things; nobody agreed to them, so nothing is declared"
+    note = f"profile {parsed.profile} asks for something that nobody agreed to, so nothing is declared"
     return replace(parsed, standing=nothing), note + ("" if wanted.can_ask else " (run it once on a terminal)")
 
 
