@@ -19,6 +19,8 @@ from supervisor.policy.facts import Facts
 from supervisor.policy.request import CapabilityRequest
 
 MAX_RESULT_BYTES: Final = 64 << 10
+# It is kept with every decision; what the schema lets through stays far below.
+MAX_DOCUMENT_BYTES: Final = 64 << 10
 _TELL: Final = "this is a fault of the service, not of what you asked: tell the owner, or ask again later"
 
 
@@ -27,24 +29,34 @@ async def decide(request: CapabilityRequest, facts: Facts, engine: Engine) -> De
     document = document_of(request, facts)
     raw = encode(document)
     digest = strict_json.digest_of(raw)
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        text = f"the request cannot be judged: {len(raw)} bytes, at most {MAX_DOCUMENT_BYTES} are decided on"
+        return _denied("engine:input", text, engine.revision, digest)
+    decision = await _answer(request, facts, engine, document, raw)
+    return replace(decision, input_digest=digest, document=raw.decode())
+
+
+async def _answer(
+    request: CapabilityRequest, facts: Facts, engine: Engine, document: dict[str, Any], raw: bytes
+) -> Decision:
     try:
         input_check()(document)
     except ValueError as error:
-        return _denied("engine:input", f"the request cannot be judged: {error}", engine.revision, digest)
+        return _denied("engine:input", f"the request cannot be judged: {error}", engine.revision)
     try:
         answer = await engine.evaluate(raw)
     except EngineError as error:
-        return _denied("engine:error", error.message, engine.revision, digest)
+        return _denied("engine:error", error.message, engine.revision)
     except Exception as error:  # noqa: BLE001 - an engine that fails in a way nobody thought of has not said yes
-        return _denied("engine:error", f"{type(error).__name__}: {error}", engine.revision, digest)
+        return _denied("engine:error", f"{type(error).__name__}: {error}", engine.revision)
     try:
-        decision = read_decision(answer, digest)
+        decision = read_decision(answer)
         return _checked(decision, request, facts)
     except (ValueError, UsageError) as error:
-        return _denied("engine:result", f"the policy's answer is not one: {error}", engine.revision, digest)
+        return _denied("engine:result", f"the policy's answer is not one: {error}", engine.revision)
 
 
-def read_decision(answer: bytes, input_digest: str) -> Decision:
+def read_decision(answer: bytes, input_digest: str = "") -> Decision:
     """Turn the engine's answer into a value, strictly.
 
     Raises:
@@ -91,7 +103,7 @@ def _checked(decision: Decision, request: CapabilityRequest, facts: Facts) -> De
     return replace(decision, obligations=replace(given, ttl_s=ttl_s, max_uses=uses))
 
 
-def _denied(code: str, text: str, revision: str, digest: str) -> Decision:
+def _denied(code: str, text: str, revision: str, digest: str = "") -> Decision:
     reason = Reason(code, text[:500])
     return Decision(Effect.DENY, "critical", (reason,), (_TELL,), None, None, (), (), revision, digest)
 

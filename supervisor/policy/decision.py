@@ -75,7 +75,8 @@ class Decision:
         risk: ``low``, ``medium``, ``high`` or ``critical``: shown to approvers.
         rules: The rules that made it, for ``why``.
         observed: What rules in observe mode would have denied.
-        policy_revision: Of the bundle. *input_digest*: of the exact document that was decided on, for replay.
+        policy_revision: Of the bundle. *input_digest*: of the exact document that was decided on.
+        document: That document, as it was sent to the engine: kept in the journal, for ``why`` and for replay.
     """
 
     effect: Effect
@@ -88,3 +89,4 @@ class Decision:
     observed: tuple[Reason, ...]
     policy_revision: str
     input_digest: str
+    document: str = ""
