@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from supervisor import strict_json
@@ -43,6 +44,8 @@ _logger = logging.getLogger(__name__)
 PENDING_S: Final = 300.0
 # Settled requests of a session that are kept in memory, for `why`; all of them are in the journal.
 MAX_SETTLED: Final = 200
+# Decisions that are read at once; a writer waits no longer than that takes.
+PAGE: Final = 50
 
 
 @dataclass(slots=True)
@@ -408,6 +411,20 @@ class Broker:
         await asyncio.gather(*(self.grants.end(ticket, State.REVOKED, why) for ticket in tickets))
         return tickets
 
+    async def judge_again(self, ticket: Ticket) -> Decision | None:
+        """Return what policy says now about a grant in force; None when its session has ended.
+
+        How often its session asked is left out: that is about asking, not about what is held.
+        """
+        desk, request = self._desks.get(ticket.party.id), ticket.request
+        if desk is None or request is None:
+            return None
+        answer, covered = (
+            self.rules.answer(desk.party, request.capability),
+            self._parent_covers(desk.party, request.capability),
+        )
+        return await self._judge.judge(request, desk.party, Circumstances(answer, 0, 0, covered))
+
     # ---- looking ----
 
     async def history(self, request_id: str, owner_uid: int) -> list[dict[str, Any]]:
@@ -417,6 +434,14 @@ class Broker:
             return list(journal.read(db, request_id)) if records.is_owners(db, request_id, owner_uid) else []
 
         return await self._store.commit(read)
+
+    async def decisions(self, owner_uid: int, since_ns: int) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield what was decided on requests of one owner, oldest first, in pieces: nobody else waits for all of it."""
+        seq = 0
+        since = partial(journal.decisions, owner_uid=owner_uid, since_ns=since_ns, most=PAGE)
+        while page := await self._store.commit(partial(since, after_seq=seq)):
+            yield [entry for _seq, entry in page]
+            seq = page[-1][0]
 
     def last_refusal(self, person: Person) -> str:
         """Return the id of the newest request that was refused to one of this person's agents, or an empty word."""

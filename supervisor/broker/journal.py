@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS journal (
     digest BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS journal_by_subject ON journal (subject, seq);
+CREATE INDEX IF NOT EXISTS journal_by_kind ON journal (kind, seq);
 """
 _FIRST: Final = bytes(32)
 
@@ -34,8 +35,9 @@ class Entry:
     """One step.
 
     Attributes:
-        kind: ``request``, ``denial``, ``decision``, ``vote``, ``grant``, ``effect``, ``use``, ``end``, ``rule``.
-        subject: The request's id, or the rule's.
+        kind: ``request``, ``denial``, ``decision``, ``vote``, ``grant``, ``effect``, ``use``, ``end``, ``rule``,
+            ``policy``, ``recert``.
+        subject: The request's id, or the rule's; ``policy``.
     """
 
     kind: str
@@ -86,3 +88,15 @@ def read(db: sqlite3.Connection, subject: str = "", since_ns: int = 0) -> Iterat
     query = f"SELECT body FROM journal WHERE {where} ORDER BY seq"  # noqa: S608 - one of two texts above
     for (body,) in db.execute(query, values):
         yield strict_json.parse(body, len(body), "journal")
+
+
+def decisions(
+    db: sqlite3.Connection, owner_uid: int, since_ns: int, after_seq: int, most: int
+) -> list[tuple[int, dict[str, Any]]]:
+    """Return the next decisions on requests of one owner, with their places, oldest first; at most *most*."""
+    query = (
+        "SELECT journal.seq, journal.body FROM journal JOIN request ON request.id = journal.subject"
+        " WHERE kind = 'decision' AND owner_uid = ? AND at_ns >= ? AND seq > ? ORDER BY seq LIMIT ?"
+    )
+    rows = db.execute(query, (owner_uid, since_ns, after_seq, most))
+    return [(seq, strict_json.parse(body, len(body), "journal")) for seq, body in rows]

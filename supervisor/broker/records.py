@@ -10,7 +10,7 @@ from supervisor.broker import transition
 from supervisor.broker.grant import Grant
 from supervisor.broker.transition import State
 from supervisor.broker.vote import Vote
-from supervisor.errors import ConflictError
+from supervisor.errors import ConflictError, RefusedError
 from supervisor.policy.request import CapabilityRequest
 
 
@@ -74,6 +74,21 @@ def drop_rule(db: sqlite3.Connection, rule_id: str, owner_uid: int) -> bool:
 def rules(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """Return all standing rules."""
     return [strict_json.parse(body, len(body), "rule") for (body,) in db.execute("SELECT body FROM rule ORDER BY id")]
+
+
+def keep_policy(db: sqlite3.Connection, seq: int, revision: str) -> None:
+    """Note that a signed policy is about to decide.
+
+    Raises:
+        RefusedError: It is older than one that has decided here, or has the number of another.
+    """
+    row = db.execute("SELECT seq, revision FROM policy ORDER BY seq DESC LIMIT 1").fetchone()
+    if row is not None and (seq < row[0] or (seq == row[0] and revision != row[1])):
+        raise RefusedError(
+            f"it is number {seq}, number {row[0]} ({row[1][:19]}) has decided here already",
+            "sign it with a higher number: deskwarden policy sign DIR --key FILE",
+        )
+    db.execute("INSERT OR IGNORE INTO policy VALUES (?, ?)", (seq, revision))
 
 
 def is_owners(db: sqlite3.Connection, request_id: str, owner_uid: int) -> bool:

@@ -48,6 +48,10 @@ CREATE TABLE IF NOT EXISTS rule (
     owner_uid INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS policy (
+    seq INTEGER PRIMARY KEY,
+    revision TEXT NOT NULL
+) STRICT;
 """
 )
 _VERSION: Final = 1

@@ -1,4 +1,4 @@
-"""`deskwarden policy`: check, test, diff; works without a daemon, with the engine that the daemon uses."""
+"""`deskwarden policy`: check, test, sign, diff, without a daemon but with its engine; replay, of what it recorded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree as ET
 
+from supervisor.cli import policy_replay, policy_sign
 from supervisor.errors import UsageError
 from supervisor.plain_text import escape_text
 from supervisor.policy.bundle_lint import check_bundle, rule_names
@@ -39,10 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         verb = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
         for argument in arguments:
-            if argument == "DIR":
+            if argument == "DIR" and name == "sign":
+                verb.add_argument("directory", metavar="DIR", help="a bundle of yours")
+            elif argument == "DIR":
                 verb.add_argument("directory", metavar="DIR", nargs="?", help="a bundle; without it, the shipped one")
             else:
                 verb.add_argument(argument.lower(), metavar=argument)
+        if name == "sign":
+            policy_sign.add_arguments(verb)
+        if name == "replay":
+            policy_replay.add_arguments(verb)
         if name in ("test", "diff"):
             verb.add_argument("--matrix", metavar="FILE", help=f"scenarios; without it, {MATRIX_FILE} of the bundle")
         if name == "test":
@@ -187,5 +194,7 @@ _Action = Callable[[argparse.Namespace], int]
 _VERBS: Final[Mapping[str, tuple[str, tuple[str, ...], _Action]]] = {
     "check": ("whether a bundle may decide: syntax, forbidden calls, roles", ("DIR",), _check),
     "test": ("run a bundle's tests and its scenario matrix; 1 when one fails", ("DIR",), _test),
+    "replay": ("which recorded decisions a bundle would make differently; 1 when one", ("DIR",), policy_replay.run),
+    "sign": ("say with a key that these files may decide, for at most 30 days", ("DIR",), policy_sign.run),
     "diff": ("which scenarios two bundles decide differently", ("OLD", "NEW"), _diff),
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from typing import Any
 
 from supervisor.cli import service
 from supervisor.plain_text import escape_text
@@ -29,5 +31,28 @@ def run(args: argparse.Namespace) -> int:
     print(f"approvers  {approvers['people']}" + (f" from {approvers['path']}" if approvers["path"] else ""))
     if approvers["problem"]:
         print(f"           the newest file is NOT in force: {escape_text(approvers['problem'], 300)}")
+    for line in _policy(message["policy"]):
+        print(line)
     print(f"absent     {', '.join(message['absent']) or 'nothing'}   more: deskwarden doctor")
     return 0
+
+
+def _policy(policy: dict[str, Any]) -> list[str]:
+    """Say which policy decides, since when, and why a newer one does not."""
+    if policy["revision"]:
+        number = f", number {policy['seq']} signed by {', '.join(policy['signers'])}" if policy["seq"] else ""
+        since = _time(int(policy["since_ns"]) / 1e9)
+        lines = [f"policy     {policy['revision'][:19]} ({escape_text(policy['source'], 200)}{number}) since {since}"]
+    else:
+        lines = ["policy     none: every request is denied"]
+    if policy["expires_s"]:
+        over = ": expired, nothing is given without a person" if policy["expired"] else ""
+        lines.append(f"           signed until {_time(policy['expires_s'])}{over}")
+    if policy["problem"]:
+        lines.append(f"           not used: {escape_text(policy['problem'], 400)}")
+        lines += [f"           next: {escape_text(policy['next'], 200)}"] if policy["next"] else []
+    return lines
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

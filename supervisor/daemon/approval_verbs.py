@@ -227,6 +227,15 @@ async def why(conversation: Conversation, request: dict[str, Any]) -> None:
     await conversation.result(id=word, story=story)
 
 
+async def decisions(conversation: Conversation, request: dict[str, Any]) -> None:
+    """Send every recorded decision on the caller's own requests since a time, for `policy replay`."""
+    since_s = reading.number(request.get("since_s"), "--since", 1, _LONGEST_S)
+    uid = conversation.caller.owner.uid
+    async for entries in conversation.broker.decisions(uid, now_ns() - since_s * 10**9):
+        await conversation.channel.send_json({"event": "decisions", "entries": entries})
+    await conversation.result()
+
+
 HANDLERS: Final[dict[str, Handler]] = {
     "requests": requests,
     "answer": answer,
@@ -234,4 +243,5 @@ HANDLERS: Final[dict[str, Handler]] = {
     "revoke": revoke,
     "rules": rules,
     "why": why,
+    "decisions": decisions,
 }

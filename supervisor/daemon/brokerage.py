@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from supervisor.broker.agent_access import AgentAccess
@@ -10,6 +9,7 @@ from supervisor.broker.broker import Broker
 from supervisor.broker.people import Directory
 from supervisor.broker.store import Store
 from supervisor.broker.uses import Uses
+from supervisor.config import managed_policies
 from supervisor.daemon.agent_service import AgentServer
 from supervisor.daemon.agents import Agents
 from supervisor.daemon.approvers import Reader
@@ -18,14 +18,14 @@ from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.judge import Judge
 from supervisor.daemon.keyring import ManagedKeys
 from supervisor.daemon.policy_client import WorkerEngine
+from supervisor.daemon.policy_source import PolicySource, root_as_seen
 from supervisor.daemon.relay import Relay
 from supervisor.daemon.standings import Standings
-from supervisor.errors import DeskwardenError
+from supervisor.daemon.upkeep import Upkeep
 from supervisor.policy import sensitivity
 from supervisor.policy.bundle_source import Bundle
 from supervisor.policy.capability import Capability, Kind
 from supervisor.policy.classifier import SYSTEM_CALLS
-from supervisor.policy.role import Roles, parse_roles
 from supervisor.policy.worker_filter import CALLS, compile_calls
 from supervisor.session.classifier import Classifier
 from supervisor.session.file_grants import FileEnforcer
@@ -38,8 +38,6 @@ from supervisor.session.secret_sources import sources
 from supervisor.session.secret_store import SecretStore
 from supervisor.session.service import SessionService
 from supervisor.session.workers import Worker
-
-_logger = logging.getLogger(__name__)
 
 
 class Brokerage:
@@ -56,8 +54,6 @@ class Brokerage:
     ) -> None:
         places, rootless = foundation.places, foundation.rootless
         lender = None if rootless else service.uids
-        self._bundle = bundle
-        self._roles: Roles = parse_roles(bundle.roles)
         self._store = Store(f"{places.state}/broker.db")
         worker = Worker(launcher, "policy", lender)
         self._engine = WorkerEngine(worker.start, worker.kill, compile_calls(CALLS))
@@ -66,7 +62,7 @@ class Brokerage:
             Worker(launcher, "classifier", lender), compile_calls(SYSTEM_CALLS), rules.markers
         )
         self._judge = Judge(
-            self._engine, lambda: self._roles.bindings, lambda uid: self.broker.directory.of_uid(uid).human
+            self._engine, lambda: self.upkeep.policy.active, lambda uid: self.broker.directory.of_uid(uid).human
         )
         self.secrets = SecretStore(f"{places.state}/secrets.db", FileKeys(f"{places.state}/keys"))
         secret_grants = SecretEnforcer(self.secrets, sources(hands), service)
@@ -84,6 +80,8 @@ class Brokerage:
         self.approvers = approvers
         self._watch = ApproversWatch(approvers, self.broker)
         uses = Uses(self._store, self.broker.grants, secret_grants)
+        source = PolicySource(managed_policies({} if rootless else os.environ), bundle, root_as_seen())
+        self.upkeep = Upkeep(source, self._engine, self._store, self.broker)
         internal = f"{places.agents}/internal"
         self._relay = Relay(places.agents, internal)
         self._server = AgentServer(AgentAccess(self.broker, self._askable, uses), self._relay.session_of, internal)
@@ -97,11 +95,7 @@ class Brokerage:
         Raises:
             ServiceError: The agents' service cannot listen.
         """
-        try:
-            await self._engine.load(self._bundle)
-            _logger.info("policy %s", self._engine.revision)
-        except DeskwardenError as error:
-            _logger.error("no policy is loaded, so every request is denied: %s", error.message)  # noqa: TRY400
+        await self.upkeep.start()
         self._watch.start()
         await self.broker.start()
         await self._server.start()
@@ -111,6 +105,7 @@ class Brokerage:
         self._watch.stop()
         self._relay.close_all()
         await self._server.stop()
+        await self.upkeep.stop()
         await self.broker.stop()
         self._engine.close()
         self._classifier.close()

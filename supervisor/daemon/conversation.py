@@ -11,6 +11,7 @@ from supervisor.daemon.approvers import Reader
 from supervisor.daemon.bootstrap import Foundation
 from supervisor.daemon.brokerage import Brokerage
 from supervisor.daemon.standings import Standings
+from supervisor.daemon.upkeep import Upkeep
 from supervisor.session.channel import Channel
 from supervisor.session.secret_store import SecretStore
 from supervisor.session.service import Caller, SessionService
@@ -40,6 +41,11 @@ class Conversation:
     def standings(self) -> Standings:
         """What stands behind agents."""
         return self.brokerage.standings
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Which policy decides."""
+        return self.brokerage.upkeep
 
     @property
     def approvers(self) -> Reader:

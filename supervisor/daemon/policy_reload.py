@@ -1,20 +1,16 @@
-"""Watch the directory of the policy: a good change answers from then on, a broken one is told and changes nothing."""
+"""Watch the directory of the policy, and say when it came to rest after a change."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from supervisor.daemon.policy_client import WorkerEngine
-from supervisor.errors import DeskwardenError
-from supervisor.policy.bundle_lint import check_bundle
-from supervisor.policy.bundle_source import read_bundle
 from supervisor.session.tasks import Tasks
 
 # An editor writes a file in several steps, a package manager several files.
@@ -24,30 +20,17 @@ _WATCHED: Final = ("created", "modified", "moved", "deleted", "closed")
 
 
 class PolicyReload(FileSystemEventHandler):
-    """Keep *engine* at what lies in *directory*.
+    """Call *reload* when *directory* has changed and nothing more has happened for `SETTLE_S`."""
 
-    Args:
-        on_loaded: Told the new revision.
-        on_broken: Told why the bundle on disk is not used, and the revision that goes on answering.
-    """
-
-    def __init__(
-        self,
-        directory: str,
-        engine: WorkerEngine,
-        on_loaded: Callable[[str], None],
-        on_broken: Callable[[DeskwardenError, str], None],
-    ) -> None:
-        self._directory, self._engine = directory, engine
-        self._on_loaded, self._on_broken = on_loaded, on_broken
+    def __init__(self, directory: str, reload: Callable[[], Awaitable[None]]) -> None:
+        self._directory, self._reload = directory, reload
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._loading = asyncio.Lock()
         self._tasks = Tasks()
         self._observer: BaseObserver = Observer()
 
     def start(self) -> None:
-        """Begin to watch, in a thread of watchdog's; nothing is loaded yet, see `reload`.
+        """Begin to watch, in a thread of watchdog's; nothing is loaded yet.
 
         Raises:
             OSError: The directory cannot be watched.
@@ -56,25 +39,9 @@ class PolicyReload(FileSystemEventHandler):
         self._observer.start()
 
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop watching; blocks until the thread has ended."""
         self._observer.stop()
         self._observer.join()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    async def reload(self) -> None:
-        """Load what lies there now, unless it is what answers already."""
-        async with self._loading:
-            try:
-                bundle = await asyncio.to_thread(read_bundle, self._directory)
-                if bundle.revision == self._engine.revision:
-                    return
-                check_bundle(bundle)
-                await self._engine.load(bundle)
-            except DeskwardenError as error:
-                self._on_broken(error, self._engine.revision)
-            else:
-                self._on_loaded(bundle.revision)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Called in watchdog's thread."""
@@ -88,4 +55,7 @@ class PolicyReload(FileSystemEventHandler):
         self._timer = self._loop.call_later(SETTLE_S, self._begin)
 
     def _begin(self) -> None:
-        self._tasks.spawn(self.reload(), "reload the policy")
+        self._tasks.spawn(self._run(), "reload the policy")
+
+    async def _run(self) -> None:
+        await self._reload()

@@ -290,6 +290,7 @@ async def status(conversation: Conversation, _request: dict[str, Any]) -> None:
             "path": people.path,
             "problem": people.problem,
         },
+        policy=conversation.upkeep.policy.status(),
         absent=[layer.name for layer in foundation.layers if layer.state is not LayerPresence.PRESENT],
     )
 

@@ -1,0 +1,47 @@
+"""A service decides by what root has put into the managed directory, and says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from supervisor.policy.bundle_source import default_directory, read_bundle
+from tests.service import Service, wait_until
+
+
+@pytest.fixture
+def own() -> Iterator[Service]:
+    service = Service(daemon=False)
+    service.environment["DESKWARDEN_SYSTEM_CONFIG_DIR"] = f"{service.base}/etc"
+    service.start()
+    yield service
+    service.close()
+
+
+def test_status_names_the_policy_and_follows_the_managed_one_of_root(own: Service) -> None:
+    packaged = own.status()["policy"]
+    assert packaged["source"] == "packaged"
+    assert packaged["revision"] == read_bundle(default_directory()).revision
+    if not own.is_system:  # a daemon of the caller's reads what really is the machine's
+        return
+    directory = f"{own.base}/etc/policies/managed/policy"
+    os.makedirs(f"{own.base}/etc/policies/managed")
+    shutil.copytree(default_directory(), f"{directory}.new", ignore=shutil.ignore_patterns("*test*", "matrix*"))
+    with open(f"{directory}.new/data.json", encoding="utf-8") as file:
+        data = json.load(file)
+    data["config"]["max_denied"] = 3
+    with open(f"{directory}.new/data.json", "w", encoding="utf-8") as file:
+        json.dump(data, file)
+    os.rename(f"{directory}.new", directory)
+    wait_until("the managed policy decides", lambda: own.status()["policy"]["source"] == directory, 60)
+    os.chmod(f"{directory}/data.json", 0o666)
+    os.utime(f"{directory}/data.json")
+    wait_until("what others may write is told", lambda: "others may write" in own.status()["policy"]["problem"], 60)
+    assert own.status()["policy"]["revision"] not in ("", packaged["revision"])
+    shown = own.run("status").stdout.decode()
+    assert "not used: " in shown
+    assert own.json("policy", "replay", "--since", "1d")["decisions"] == 0
