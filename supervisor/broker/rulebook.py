@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 from supervisor.broker import journal, records, rule
 from supervisor.broker.ask import SessionParty
@@ -74,6 +75,32 @@ class Rulebook:
         await self._store.commit(write)
         self._rules.remove(found)
         return found
+
+    async def renew(self, owner_uid: int, rule_id: str, reason: str) -> Rule:
+        """Let a standing answer hold for its whole time again, on record with the reason.
+
+        Raises:
+            UsageError: This owner has none of that name, it ends with its session, or no reason is given.
+        """
+        found = next((one for one in self._rules if one.id == rule_id and one.owner_uid == owner_uid), None)
+        if found is None:
+            raise UsageError(f"no rule {rule_id!r}", "deskwarden recert list")
+        if found.session:
+            raise UsageError(f"rule {rule_id} ends with its session", "deskwarden rules list")
+        if not reason.strip():
+            raise UsageError("why is it still needed?", f"deskwarden recert renew {rule_id} --reason TEXT")
+        renewed = replace(found, expires_ns=now_ns() + rule.LASTS_NS)
+        body = {"item": "rule", "reason": reason, "before": str(found.expires_ns), **renewed.to_json()}
+        entry = Entry("recert", now_ns(), "", rule_id, body)
+
+        def write(db: sqlite3.Connection) -> None:
+            records.put_rule(db, rule_id, owner_uid, renewed.to_json())
+            journal.append(db, entry)
+
+        await self._store.commit(write)
+        # It may have been removed meanwhile; then it is not let in again.
+        self._rules = [renewed if one is found else one for one in self._rules]
+        return renewed
 
 
 def rule_of(party: SessionParty, capability: Capability, vote: Vote) -> Rule | None:

@@ -43,6 +43,7 @@ VERBS = {
     "revoke": "revoke",
     "rules": "rules",
     "secret": "secret",
+    "recert": "recert",
     "why": "why",
     "profile": "profile",
     "manifest": "manifest",
@@ -52,7 +53,7 @@ VERBS = {
     "doctor": "doctor",
 }
 _LATER = {
-    "the broker": "recert break-glass config",
+    "the broker": "break-glass config",
     "the network door": "net",
     "telemetry and audit": "events audit replay",
     "posture and the control plane": "posture enroll unenroll quarantine",

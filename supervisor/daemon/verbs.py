@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from supervisor import protocol
 from supervisor.clock import now_ns
-from supervisor.daemon import approval_verbs, reading, secret_verbs
+from supervisor.daemon import approval_verbs, reading, recert_verbs, secret_verbs
 from supervisor.daemon.consenting import parse_wanted, plan_lines, stand
 from supervisor.daemon.conversation import Conversation, Handler
 from supervisor.errors import DeskwardenError, RefusedError, ServiceError, UsageError, to_wire
@@ -437,6 +437,7 @@ async def undo(conversation: Conversation, request: dict[str, Any]) -> None:
 HANDLERS: Final[dict[str, Handler]] = {
     **approval_verbs.HANDLERS,
     **secret_verbs.HANDLERS,
+    **recert_verbs.HANDLERS,
     "run": run,
     "exec": execute,
     "attach": attach,

@@ -67,7 +67,7 @@ WRONG_WORDS = {
     "no command": (["run"], "no command to run"),
     "no command after the dashes": (["run", "--"], "no command to run"),
     "unknown verb": (["fly"], "unknown verb"),
-    "verb of a later version": (["recert"], "comes with the broker"),
+    "verb of a later version": (["break-glass"], "comes with the broker"),
     "unknown profile": (["run", "-p", "nope", "--", "true"], "nope"),
     "profile that is a path": (["run", "-p", "../coding", "--", "true"], "coding"),
     "unknown session": (["show", "nope"], "no session 'nope'"),

@@ -226,7 +226,7 @@ def test_the_version_is_a_value_with_json(service: Service) -> None:
     assert service.run("--version").stdout.decode() == f"deskwarden {version}\n"
 
 
-@pytest.mark.parametrize("verb", ["events", "audit", "replay", "recert", "fly"])
+@pytest.mark.parametrize("verb", ["events", "audit", "replay", "break-glass", "fly"])
 def test_a_verb_that_is_not_there_says_so_as_a_value(service: Service, verb: str) -> None:
     result = service.run(verb, "--json")
     assert (result.returncode, result.stderr) == (125, b"")

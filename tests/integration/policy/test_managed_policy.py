@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from supervisor.policy.bundle_source import default_directory, read_bundle
+from supervisor.policy.role import parse_roles
 from tests.service import Service, wait_until
 
 
@@ -45,3 +46,17 @@ def test_status_names_the_policy_and_follows_the_managed_one_of_root(own: Servic
     shown = own.run("status").stdout.decode()
     assert "not used: " in shown
     assert own.json("policy", "replay", "--since", "1d")["decisions"] == 0
+
+
+def test_recert_lists_the_roles_of_the_policy_and_says_what_to_edit_instead_of_renewing_one(own: Service) -> None:
+    items = own.json("recert")
+    shipped = parse_roles(read_bundle(default_directory()).roles).bindings
+    roles = {role.binding: role.review_date.isoformat() for role in shipped}
+    assert {item["id"]: item["due"] for item in items if item["kind"] == "role"} == roles
+    assert all(item["kind"] == "role" for item in items)
+    for name in list(roles)[:1]:
+        refused = own.run("recert", "renew", name, "--reason", "still needed")
+        assert refused.returncode == 126
+        assert b"edit review_date" in refused.stderr
+    assert b"no rule" in own.run("recert", "renew", "u123", "--reason", "still needed").stderr
+    assert own.run("recert", "renew").returncode == 125
