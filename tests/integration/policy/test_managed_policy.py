@@ -13,6 +13,14 @@ from supervisor.policy.bundle_source import default_directory, read_bundle
 from supervisor.policy.role import parse_roles
 from tests.service import Service, wait_until
 
+NO_FILES = """
+deny contains {
+	"rule": "no-files", "code": "no-files",
+	"text": "no agent reads files today",
+	"next": "wait until tomorrow",
+} if input.request.kind == "file"
+"""
+
 
 @pytest.fixture
 def own() -> Iterator[Service]:
@@ -46,6 +54,34 @@ def test_status_names_the_policy_and_follows_the_managed_one_of_root(own: Servic
     shown = own.run("status").stdout.decode()
     assert "not used: " in shown
     assert own.json("policy", "replay", "--since", "1d")["decisions"] == 0
+
+
+def test_a_policy_that_denies_what_was_given_takes_it_back_and_replay_tells_it_beforehand(own: Service) -> None:
+    if not own.is_system:  # only root has a managed policy
+        return
+    folder = own.folder("quarter")
+    (folder / "q1.csv").write_text("results\n")
+    session = own.start_session("--", "sleep", "600", cwd=own.folder())
+    ask = f"deskwarden-agent request file:read {folder}/q1.csv --reason 'to sum it up' --for 600s --json"
+    own.run("exec", session, "--", "sh", "-c", ask)
+    (waiting,) = own.json("requests")
+    assert own.run("approve", waiting["id"]).returncode == 0
+    assert own.run("exec", session, "--", "cat", f"{folder}/q1.csv").stdout == b"results\n"
+    assert own.json("policy", "replay", "--since", "1d")["changes"] == []
+    staged = f"{own.base}/etc/policies/managed/new"
+    shutil.copytree(default_directory(), staged, ignore=shutil.ignore_patterns("*test*", "matrix*"))
+    with open(f"{staged}/deny.rego", "a", encoding="utf-8") as file:
+        file.write(NO_FILES)
+    (change,) = own.json("policy", "replay", "--since", "1d", staged)["changes"]
+    assert change["request"] == waiting["id"]
+    assert change["old"].startswith("escalate")
+    assert change["new"].split()[:2] == ["deny", "no-files"]
+    os.rename(staged, f"{own.base}/etc/policies/managed/policy")
+    wait_until("it is taken back", lambda: own.json("grants") == [], 60)
+    assert own.run("exec", session, "--", "cat", f"{folder}/q1.csv").returncode != 0
+    story = own.json("why", waiting["id"])
+    assert story[-1]["body"]["why"] == "policy changed: no agent reads files today"
+    assert own.run("kill", session).returncode == 0
 
 
 def test_recert_lists_the_roles_of_the_policy_and_says_what_to_edit_instead_of_renewing_one(own: Service) -> None:
