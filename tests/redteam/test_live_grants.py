@@ -170,7 +170,7 @@ def test_ancestors_that_the_agent_renames_do_not_hide_a_grant(agent: Live) -> No
     agent.tell(f"os.rename({str(agent.home / 'a')!r}, {str(moved)!r}); os.makedirs({str(folder)!r})")
     assert agent.tell(f"result = read({str(moved / 'b/c/file')!r})") == "granted\n"
     assert agent.withdraw(folder)["ended"] == "unmounted"
-    assert agent.tell(f"result = os.listdir({str(moved / 'b/c')!r})") == []
+    assert agent.tell(f"result = attempt(os.listdir, {str(moved / 'b/c')!r})") == "ENOENT"
 
 
 def test_ancestors_that_are_renamed_all_the_time_do_not_stop_a_withdrawal(agent: Live) -> None:
@@ -336,7 +336,9 @@ else:
             assert said == 0, said
             time.sleep(0.3)
             withdrawn = other.withdraw(folder)
-            assert (withdrawn["ended"], withdrawn["killed"]) == ("holders killed", 1), withdrawn
+            # Removing what the mount lay on detaches its copies in other namespaces (Linux 3.18); the kernel then says
+            # that the file system is gone, and nobody has to be killed.
+            assert (withdrawn["ended"], withdrawn["killed"]) in (("holders killed", 1), ("unmounted", 0)), withdrawn
             assert other.tell(f"result = attempt(read, {str(folder / 'file')!r})") == "ENOENT"
             other.ask("kill", session=other.session)
 

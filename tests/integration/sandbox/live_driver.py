@@ -25,6 +25,7 @@ from launch_driver import Driver
 
 from supervisor.errors import DeskwardenError, to_wire
 from supervisor.linux import seqpacket
+from supervisor.sandbox import plan as planning
 from supervisor.sandbox.plan import CLIENT, Plan, Source
 from supervisor.session import launch, live_mounts
 from supervisor.session.channel import Channel, wait_readable
@@ -32,6 +33,7 @@ from supervisor.session.console import Console
 from supervisor.session.launcher_client import LauncherClient
 from supervisor.session.live_mounts import Item, Layers, Mounted
 from supervisor.session.session import Session
+from supervisor.session.stub_server import StubServer
 from tests.service import PRELUDE
 
 _AGENT = (
@@ -79,6 +81,7 @@ class LiveDriver(Driver):
             file.write("#!/bin/sh\necho hello from the client\n")
         os.chmod(f"{store}/client/bin/hello", 0o755)
         self.agents: dict[str, Agent] = {}
+        self.stubs: list[StubServer] = []
         self.mounted: dict[str, list[Mounted]] = {}
         self.ends: dict[str, asyncio.Event] = {}
 
@@ -116,6 +119,8 @@ class LiveDriver(Driver):
         os.close(stdin_r)
         started = await launch.carry_out(self.launcher, name, plan, fds, Console(None))
         seqpacket.close_all(fds)
+        if started.stubs >= 0:
+            self.stubs.append(StubServer(started.stubs, planning.stubs_of(plan), lambda *_: None))
         session = cast(Session, SimpleNamespace(record=SimpleNamespace(id=name), plan=plan))
         self.agents[name] = Agent(session, started.pid, stdin_w, self.out_r)
         return {"id": name, "pid": started.pid, "path": plan_path(plan), "home": self.home}
