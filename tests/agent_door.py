@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from supervisor.broker.agent_door import (
-    Ask,
     Child,
     ChildAsk,
     DeniedError,
@@ -31,6 +30,7 @@ from supervisor.broker.agent_door import (
     RequestState,
     SecretUse,
 )
+from supervisor.broker.ask import Ask
 from supervisor.daemon.agent_service import AgentServer
 from supervisor.daemon.peer import Place
 from supervisor.daemon.relay import Relay
@@ -41,6 +41,10 @@ from supervisor.policy.decision import Reason
 EXPIRES_NS: Final = 1_900_000_000 * 10**9
 SECRET: Final = b"s3cret\x00\xff"
 _T = TypeVar("_T")
+
+
+def _capability(ask: Ask) -> Capability:
+    return Capability(ask.kind, ask.target, ask.operations)
 
 
 @dataclass
@@ -76,9 +80,9 @@ class MemoryDoor:
         yield state
         if record.state.phase.is_final:
             pass  # a test decided while the first state was on its way
-        elif ask.capability.selector.startswith("~/open"):
+        elif ask.target.startswith("~/open"):
             self.decide(state.id, Phase.GRANTED)
-        elif ask.capability.selector.startswith("~/.ssh"):
+        elif ask.target.startswith("~/.ssh"):
             self.decide(state.id, Phase.DENIED)
         else:
             record.state = replace(state, phase=Phase.AWAITING_OWNER, risk="medium", waiting_for=("owner",))
@@ -104,7 +108,7 @@ class MemoryDoor:
         record = self.records[request_id]
         state = replace(record.state, phase=phase, waiting_for=())
         if phase is Phase.GRANTED:
-            held = Held(f"g{request_id}", record.ask.capability, ("/home/a/open",), copy=True, expires_ns=EXPIRES_NS)
+            held = Held(f"g{request_id}", _capability(record.ask), ("/home/a/open",), copy=True, expires_ns=EXPIRES_NS)
             self.grants[held.id] = (record.session, held)
             state = replace(state, grant=held)
         elif phase is Phase.DENIED:
@@ -139,7 +143,7 @@ class MemoryDoor:
         state = record.state
         rules = ("protect-keys",)
         return Explanation(
-            state.id, record.ask.capability, state.phase, state.reasons, state.next_steps, rules, "rev-1", EXPIRES_NS
+            state.id, _capability(record.ask), state.phase, state.reasons, state.next_steps, rules, "rev-1", EXPIRES_NS
         )
 
     def _own(self, session: str, request_id: str) -> Record:

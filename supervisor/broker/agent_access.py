@@ -6,9 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Final
 
-from supervisor.broker import ask as asking
 from supervisor.broker.agent_door import (
-    Ask,
     Child,
     ChildAsk,
     DeniedError,
@@ -19,6 +17,7 @@ from supervisor.broker.agent_door import (
     RequestState,
     SecretUse,
 )
+from supervisor.broker.ask import Ask
 from supervisor.broker.broker import Broker
 from supervisor.broker.people import OWNER_TEAM
 from supervisor.broker.ticket import Ticket
@@ -73,16 +72,7 @@ class AgentAccess:
 
     async def request(self, session: str, ask: Ask) -> AsyncGenerator[RequestState, None]:
         """Record *ask* and yield its states until a final one."""
-        wanted = asking.Ask(
-            kind=ask.capability.kind,
-            operations=ask.capability.operations,
-            target=ask.capability.selector,
-            duration_s=ask.duration_s or DEFAULT_DURATION_S,
-            reason=ask.reason,
-            uses=ask.uses,
-            expected_outcome=ask.expected_outcome,
-            rollback=ask.rollback,
-        )
+        wanted = replace(ask, duration_s=ask.duration_s or DEFAULT_DURATION_S)
         ticket = self._broker.ask(session, wanted)
         async for _status in ticket.watch():
             yield state_of(ticket)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from supervisor.broker.ask import Ask
 from supervisor.errors import RefusedError
 from supervisor.policy.capability import Capability
 from supervisor.policy.decision import Reason
@@ -39,24 +40,6 @@ class DeniedError(RefusedError):
         super().__init__(reason.text, next_steps[0] if next_steps else "")
         self.reason = reason
         self.next_steps = next_steps
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What an agent asks for.
-
-    Attributes:
-        capability: Its selector is as it was typed: ``~`` is the owner's home, a relative path is not resolved yet.
-        reason: The agent's words; untrusted, bounded, and free of control characters, as are the two below.
-        duration_s: 0 is as long as policy gives. *uses*: 0 is without a count.
-    """
-
-    capability: Capability
-    reason: str
-    duration_s: int = 0
-    uses: int = 0
-    expected_outcome: str = ""
-    rollback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +143,7 @@ class AgentDoor(Protocol):
         """Return what *session* has and may ask for."""
 
     def request(self, session: str, ask: Ask) -> AsyncGenerator[RequestState, None]:
-        """Record *ask* and yield its states, the first with its id, until a final one.
+        """Record *ask* (a duration of 0 is as long as is usual) and yield its states, the first with its id.
 
         The request stays when the caller stops listening and closes the generator: it may follow it later.
         """

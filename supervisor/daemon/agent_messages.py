@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from supervisor._proto.deskwarden.v1 import agent_pb2, types_pb2
-from supervisor.broker.agent_door import Ask, Child, ChildAsk, Description, Explanation, Held, Phase, RequestState
+from supervisor.broker.agent_door import Child, ChildAsk, Description, Explanation, Held, Phase, RequestState
+from supervisor.broker.ask import Ask
 from supervisor.errors import UsageError
 from supervisor.policy.capability import OPERATIONS, Capability, Kind
 from supervisor.policy.decision import Reason
@@ -36,8 +37,11 @@ def ask_of(message: agent_pb2.RequestRequest) -> Ask:
     Raises:
         UsageError: With the field's name, the value seen and the one expected.
     """
+    wanted = _capability_of(message.capability)
     return Ask(
-        capability=_capability_of(message.capability),
+        kind=wanted.kind,
+        operations=wanted.operations,
+        target=wanted.selector,
         reason=_text("reason", message.reason, needed=True),
         duration_s=_number("duration_s", message.duration_s, MAX_DURATION_S),
         uses=_number("uses", message.uses, MAX_USES),

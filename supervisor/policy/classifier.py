@@ -25,7 +25,8 @@ import time
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
-from supervisor.linux import landlock, prctl, seccomp, seqpacket
+from supervisor.linux import seqpacket
+from supervisor.policy import confinement
 from supervisor.policy.detectors import Markers, Scanner
 from supervisor.policy.document_text import Document
 
@@ -54,7 +55,6 @@ SYSTEM_CALLS: Final = (
     "exit_group",
 )
 CODECS: Final = (encodings.cp437, encodings.utf_8, encodings.utf_16, encodings.utf_16_le, encodings.utf_16_be)
-_MEMORY_BYTES: Final = 512 << 20
 _MAX_FILES: Final = 200
 _MAX_BUDGET_MS: Final = 60_000
 _MAX_EVIDENCE: Final = 16
@@ -94,21 +94,7 @@ def confine(program: bytes) -> None:
     for codec in CODECS:
         codecs.lookup(codec.__name__.rpartition(".")[2])  # kept by the interpreter from now on
     sys.meta_path[:] = [_NoImport()]
-    for limit, most in (
-        (resource.RLIMIT_AS, _MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 1),  # 0 still runs a piped core handler
-    ):
-        resource.setrlimit(limit, (most, most))
-    prctl.set_dumpable(False)
-    prctl.set_no_new_privs()
-    abi = landlock.abi_version()
-    if abi:
-        ruleset = landlock.create_ruleset(abi)
-        landlock.restrict_self(ruleset)
-        os.close(ruleset)
-    seccomp.load_filter(program)
+    confinement.confine(program, ((resource.RLIMIT_NPROC, 0),))
 
 
 def classify(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

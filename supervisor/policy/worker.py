@@ -20,25 +20,22 @@ import resource
 import socket
 from typing import Final
 
-from supervisor.linux import landlock, prctl, seccomp, seqpacket
+from supervisor.linux import seqpacket
 
 # The engine's allocator (mimalloc) would take 1 GiB of address space at once, in which no limit counts any more;
 # it looks when the engine is imported.
 os.environ["MIMALLOC_ARENA_RESERVE"] = "0"
 
+from supervisor.policy import confinement
 from supervisor.policy.regorus_engine import RegoError, RegorusEngine
 
 ID_BYTES: Final = 8
-MEMORY_BYTES: Final = 512 << 20
-# For its whole life; a decision takes a fraction of a millisecond, the daemon ends one that takes 250.
+# For its whole life; a decision takes a fraction of a millisecond, the daemon ends one that takes a second.
 CPU_S: Final = 3600
 _MAX_LOAD_BYTES: Final = 16 << 20
 _LIMITS: Final = (
-    (resource.RLIMIT_AS, MEMORY_BYTES),
     (resource.RLIMIT_CPU, CPU_S),
-    (resource.RLIMIT_FSIZE, 0),
     (resource.RLIMIT_NOFILE, 64),
-    (resource.RLIMIT_CORE, 1),  # 0 would still run a piped core handler
 )
 
 
@@ -57,24 +54,13 @@ def confine(sock: socket.socket) -> bool:
         OSError: The kernel refuses the program. Nothing is served then.
         ValueError: The first frame is no program.
     """
-    prctl.set_dumpable(False)
-    prctl.set_no_new_privs()
-    for which, limit in _LIMITS:
-        hard = resource.getrlimit(which)[1]
-        lowest = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(which, (lowest, lowest))
-    abi = landlock.abi_version()
-    if abi:
-        ruleset = landlock.create_ruleset(abi)
-        landlock.restrict_self(ruleset)
-        os.close(ruleset)
     payload, fds = seqpacket.receive(sock)
     seqpacket.close_all(fds)
     if not payload:
         return False
     if payload[:1] != b"s":
         raise ValueError(f"policy worker: first frame {payload[:1]!r}, want the seccomp program")
-    seccomp.load_filter(payload[1:])
+    abi = confinement.confine(payload[1:], _LIMITS)
     seqpacket.send(sock, b"r" + json.dumps({"landlock": abi, "seccomp": True}).encode())
     return True
 
