@@ -256,8 +256,12 @@ def make_stage(store_fd: int, session: str, number: int, real: os.stat_result) -
         os.mkdir("upper", 0o700, dir_fd=current)
         os.mkdir("work", 0o700, dir_fd=current)
         os.mkdir("review", 0o700, dir_fd=current)  # now: at the time of the review the disk may be full
-        with contextlib.suppress(PermissionError):
+        try:
             os.chown("upper", -1, real.st_gid, dir_fd=current)
+        except OSError as error:
+            # Another's group: EPERM; rootless one that the user namespace has no number for: EINVAL (chown(2)).
+            if error.errno not in (errno.EPERM, errno.EINVAL):
+                raise
         os.chmod("upper", stat.S_IMODE(real.st_mode), dir_fd=current)
         return current
     except BaseException:
