@@ -236,15 +236,19 @@ def _make_stages(
         if path == workspace and request["mode"] == "direct":
             continue
         source = next(item for item in opener.opened if item.path == path and item.kind == "directory")
-        fd = make_stage(store_fd, str(request["id"]), number, os.fstat(opener.fds[source.fd]))
+        fd = make_stage(store_fd, str(request["id"]), number, os.fstat(opener.fds[source.fd]), path)
         opener.fds.append(fd)
         stages.append({"area": path, "number": number, "fd": len(opener.fds) - 1})
         made.append(path)
     return stages
 
 
-def make_stage(store_fd: int, session: str, number: int, real: os.stat_result) -> int:
-    """Make the stage of area *number*; returns its directory descriptor."""
+def make_stage(store_fd: int, session: str, number: int, real: os.stat_result, real_path: str) -> int:
+    """Make the stage of area *number*, which lies at *real_path*; returns its directory descriptor.
+
+    Raises:
+        RefusedError: Without root, the folder's group is one that cannot be kept.
+    """
     current = os.dup(store_fd)
     try:
         for part in ("sessions", session, f"a{number}"):
@@ -258,10 +262,16 @@ def make_stage(store_fd: int, session: str, number: int, real: os.stat_result) -
         os.mkdir("review", 0o700, dir_fd=current)  # now: at the time of the review the disk may be full
         try:
             os.chown("upper", -1, real.st_gid, dir_fd=current)
+        except PermissionError:
+            pass  # another's group: what is changed there gets the owner's
         except OSError as error:
-            # Another's group: EPERM; rootless one that the user namespace has no number for: EINVAL (chown(2)).
-            if error.errno not in (errno.EPERM, errno.EINVAL):
+            if error.errno != errno.EINVAL:
                 raise
+            # Rootless the user namespace has no number for it: the overlay could not change a file (EOVERFLOW).
+            raise RefusedError(
+                f"{real_path}: belongs to a group other than your own, whose files cannot be staged without root",
+                f'chgrp -R "$(id -gn)" {real_path}; or --mode direct; or ask IT for the system service',
+            ) from error
         os.chmod("upper", stat.S_IMODE(real.st_mode), dir_fd=current)
         return current
     except BaseException:
